@@ -1,0 +1,119 @@
+#include "base/hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "base/mem.h"
+
+uint64_t hash64(const void *bytes, size_t n, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(bytes, n, seed);
+}
+
+static struct hash128 from_xxh(XXH128_hash_t h)
+{
+    return (struct hash128){.high = h.high64, .low = h.low64};
+}
+
+struct hash128 hash128(const void *bytes, size_t n)
+{
+    return from_xxh(XXH3_128bits(bytes, n));
+}
+
+bool hash128_equal(struct hash128 a, struct hash128 b)
+{
+    return a.high == b.high && a.low == b.low;
+}
+
+void hash128_hex(struct hash128 h, char hex[HASH128_HEX_SIZE])
+{
+    snprintf(hex, HASH128_HEX_SIZE, "%016llx%016llx", (unsigned long long)h.high,
+             (unsigned long long)h.low);
+}
+
+struct hasher {
+    XXH3_state_t *state;
+};
+
+struct hasher *hasher_new(void)
+{
+    struct hasher *hasher = mem_alloc(1, sizeof(*hasher));
+
+    if (!hasher)
+        return NULL;
+    hasher->state = XXH3_createState();
+    if (!hasher->state) {
+        mem_free(hasher);
+        return NULL;
+    }
+    XXH3_128bits_reset(hasher->state);
+    return hasher;
+}
+
+void hasher_free(struct hasher *hasher)
+{
+    if (!hasher)
+        return;
+    XXH3_freeState(hasher->state);
+    mem_free(hasher);
+}
+
+void hasher_update(struct hasher *hasher, const void *bytes, size_t n)
+{
+    XXH3_128bits_update(hasher->state, bytes, n);
+}
+
+struct hash128 hasher_digest(const struct hasher *hasher)
+{
+    return from_xxh(XXH3_128bits_digest(hasher->state));
+}
+
+enum status hash_file(struct hash128 *hash, uint64_t *n_bytes, const char *path, struct error *err)
+{
+    enum {
+        BLOCK = 1 << 20
+    };
+    struct hasher *hasher = hasher_new();
+    char *block = mem_alloc(BLOCK, 1);
+    enum status st = STATUS_OK;
+    uint64_t total = 0;
+    int fd = -1;
+
+    if (!hasher || !block) {
+        st = error_nomem(err);
+        goto out;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+        goto out;
+    }
+    for (;;) {
+        ssize_t n = read(fd, block, BLOCK);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+            goto out;
+        }
+        if (n == 0)
+            break;
+        hasher_update(hasher, block, (size_t)n);
+        total += (uint64_t)n;
+    }
+    *hash = hasher_digest(hasher);
+    if (n_bytes)
+        *n_bytes = total;
+out:
+    if (fd >= 0)
+        close(fd);
+    hasher_free(hasher);
+    mem_free(block);
+    return st;
+}

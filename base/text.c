@@ -1,0 +1,234 @@
+#include "base/text.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+void text_release(struct text *t)
+{
+    mem_free(t->data);
+    *t = (struct text){0};
+}
+
+void text_clear(struct text *t)
+{
+    t->length = 0;
+    t->failed = false;
+    if (t->data)
+        t->data[0] = '\0';
+}
+
+static bool reserve(struct text *t, size_t more)
+{
+    void *data = t->data;
+
+    if (t->failed)
+        return false;
+    if (more >= SIZE_MAX - t->length || !mem_grow(&data, &t->capacity, t->length + more + 1, 1)) {
+        t->failed = true;
+        return false;
+    }
+    t->data = data;
+    return true;
+}
+
+void text_append_n(struct text *t, const char *bytes, size_t n)
+{
+    if (!reserve(t, n))
+        return;
+    if (n)
+        memcpy(t->data + t->length, bytes, n);
+    t->length += n;
+    t->data[t->length] = '\0';
+}
+
+void text_append(struct text *t, const char *s)
+{
+    text_append_n(t, s, strlen(s));
+}
+
+void text_append_char(struct text *t, char c)
+{
+    text_append_n(t, &c, 1);
+}
+
+void text_append_va(struct text *t, const char *format, va_list args)
+{
+    char small[256];
+    va_list again;
+    int n;
+
+    va_copy(again, args);
+    n = vsnprintf(small, sizeof(small), format, args);
+    if (n >= 0 && (size_t)n < sizeof(small)) {
+        text_append_n(t, small, (size_t)n);
+    } else if (n < 0) {
+        t->failed = true;
+    } else if (reserve(t, (size_t)n)) {
+        vsnprintf(t->data + t->length, (size_t)n + 1, format, again);
+        t->length += (size_t)n;
+    }
+    va_end(again);
+}
+
+void text_appendf(struct text *t, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    text_append_va(t, format, args);
+    va_end(args);
+}
+
+void text_append_double(struct text *t, double x)
+{
+    char s[40];
+    int digits;
+
+    if (!isfinite(x)) {
+        text_append(t, "null");
+        return;
+    }
+    /* 15 digits always survive the way there and back; %g drops their trailing zeros. */
+    for (digits = 15; digits < 17; digits++) {
+        snprintf(s, sizeof(s), "%.*g", digits, x);
+        if (strtod(s, NULL) == x)
+            break;
+    }
+    snprintf(s, sizeof(s), "%.*g", digits, x);
+    text_append(t, s);
+}
+
+void text_append_float(struct text *t, float x)
+{
+    char s[40];
+    int digits;
+
+    if (!isfinite(x)) {
+        text_append(t, "null");
+        return;
+    }
+    for (digits = 6; digits < 9; digits++) {
+        snprintf(s, sizeof(s), "%.*g", digits, (double)x);
+        if (strtof(s, NULL) == x)
+            break;
+    }
+    snprintf(s, sizeof(s), "%.*g", digits, (double)x);
+    text_append(t, s);
+}
+
+void text_append_json_string(struct text *t, const char *bytes, size_t n)
+{
+    size_t start = 0;
+
+    text_append_char(t, '"');
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+
+        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
+            continue;
+        text_append_n(t, bytes + start, i - start);
+        start = i + 1;
+        switch (c) {
+        case '"':
+            text_append(t, "\\\"");
+            break;
+        case '\\':
+            text_append(t, "\\\\");
+            break;
+        case '\n':
+            text_append(t, "\\n");
+            break;
+        case '\r':
+            text_append(t, "\\r");
+            break;
+        case '\t':
+            text_append(t, "\\t");
+            break;
+        default:
+            text_appendf(t, "\\u%04x", c);
+            break;
+        }
+    }
+    text_append_n(t, bytes + start, n - start);
+    text_append_char(t, '"');
+}
+
+const char *text_string(const struct text *t)
+{
+    return t->data ? t->data : "";
+}
+
+enum status text_check(const struct text *t, struct error *err)
+{
+    return t->failed ? error_nomem(err) : STATUS_OK;
+}
+
+size_t text_utf8_valid(const char *bytes, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)bytes;
+    size_t i = 0;
+
+    while (i < n) {
+        unsigned char c = s[i];
+        unsigned char low = 0x80, high = 0xbf; /* bounds of the second byte, RFC 3629 section 4 */
+        size_t more;
+
+        if (c < 0x80) {
+            i++;
+            continue;
+        }
+        if (c >= 0xc2 && c <= 0xdf) {
+            more = 1;
+        } else if (c >= 0xe0 && c <= 0xef) {
+            more = 2;
+            low = c == 0xe0 ? 0xa0 : 0x80;
+            high = c == 0xed ? 0x9f : 0xbf;
+        } else if (c >= 0xf0 && c <= 0xf4) {
+            more = 3;
+            low = c == 0xf0 ? 0x90 : 0x80;
+            high = c == 0xf4 ? 0x8f : 0xbf;
+        } else {
+            return i;
+        }
+        if (n - i <= more || s[i + 1] < low || s[i + 1] > high)
+            return i;
+        for (size_t j = 2; j <= more; j++) {
+            if ((s[i + j] & 0xc0) != 0x80)
+                return i;
+        }
+        i += more + 1;
+    }
+    return n;
+}
+
+size_t text_distance(const char *a, const char *b)
+{
+    size_t la = strlen(a), lb = strlen(b);
+    size_t row[64];
+
+    if (la > 63 || lb > 63)
+        return 64;
+    for (size_t j = 0; j <= lb; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= la; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[lb];
+}

@@ -1,0 +1,80 @@
+/*
+ * clustering/kmeans.h - k-means on sparse rows, Euclidean or spherical, deterministic.
+ *
+ * Lloyd's algorithm (1982) with k-means++ starts (Arthur and Vassilvitskii 2007). Cosine: rows are
+ * unit vectors, centroids are kept at unit length (Dhillon and Modha 2001), inertia is
+ * sum |u - c|^2. Empty clusters are re-seeded from the farthest sample. Labels are numbered by
+ * first appearance in row order; empty rows take no part and join cluster 0.
+ */
+#ifndef CLUSTERING_KMEANS_H
+#define CLUSTERING_KMEANS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/workers.h"
+#include "linalg/csr.h"
+#include "linalg/kernels.h"
+#include "linalg/matrix.h"
+#include "settings/setting.h"
+
+enum kmeans_metric {
+    KMEANS_COSINE,
+    KMEANS_EUCLIDEAN,
+};
+
+enum kmeans_transform {
+    KMEANS_TRANSFORM_LOG1P,
+    KMEANS_TRANSFORM_NONE,
+};
+
+struct kmeans_config {
+    uint32_t clusters; /* 0: auto */
+    int metric;        /* enum kmeans_metric */
+    int transform;     /* enum kmeans_transform */
+    bool idf;
+    uint32_t max_iterations;
+    uint32_t restarts; /* runs in all; the smallest inertia wins, the earliest on a tie */
+};
+
+/* The recipe's `clustering` section. */
+extern const struct setting kmeans_settings[];
+
+/*
+ * The space clusters live in: log1p, idf = log(N / df) over the rows of x, unit rows for cosine.
+ * `out` is a transformed copy. idf [cols] is written if not NULL (1 where idf is off, 0 where
+ * df = 0).
+ */
+MUST_CHECK
+enum status kmeans_space(struct csr *out, float *idf, struct csr_view x,
+                         const struct kmeans_config *config, struct error *err);
+
+struct kmeans {
+    uint32_t k;              /* clusters there are: at most asked for, at most distinct rows */
+    struct matrix centroids; /* [k, d]; unit rows for cosine */
+    uint32_t *labels;        /* [n] */
+    float *similarity;       /* [n] cosine of the row and its centroid; 0 for empty rows */
+    uint64_t *sizes;         /* [k], empty rows included */
+    double inertia;          /* over non-empty rows, summed in row order */
+    uint32_t iterations;     /* of the winning run */
+    bool converged;          /* labels stopped moving */
+};
+
+void kmeans_release(struct kmeans *kmeans);
+
+/* max(2, min(round(sqrt(n / 2)), floor(n / (4 batch_size)))) */
+uint32_t kmeans_auto_clusters(size_t n, size_t batch_size);
+
+/*
+ * Cluster the rows of x, which kmeans_space prepared; `k` replaces config->clusters (never 0).
+ * With fewer distinct non-empty rows than k, k is lowered; with none, there is one cluster, and
+ * centroid 0 is zero. STATUS_NOMEM, STATUS_CANCELED. The same bits at any number of workers.
+ */
+MUST_CHECK
+enum status kmeans_fit(struct kmeans *kmeans, struct csr_view x, uint32_t k,
+                       const struct kmeans_config *config, uint64_t seed,
+                       const struct kernels *kernels, struct workers *workers, struct error *err);
+
+#endif

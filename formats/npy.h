@@ -1,0 +1,46 @@
+/*
+ * formats/npy.h - NumPy's .npy arrays (versions 1 to 3), little-endian floats and integers.
+ *
+ * The header is a Python literal; only {'descr': str, 'fortran_order': bool, 'shape': tuple} is
+ * understood, nothing is evaluated. Object arrays are refused.
+ */
+#ifndef FORMATS_NPY_H
+#define FORMATS_NPY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "formats/tensor.h"
+
+struct npy_header {
+    enum dtype dtype;
+    struct shape shape;
+    bool fortran_order;
+    uint64_t count;      /* elements */
+    size_t header_bytes; /* data begins here */
+};
+
+/* Parse the beginning of an array; `bytes` must hold at least the header (64 KiB always does). */
+MUST_CHECK
+enum status npy_parse_header(struct npy_header *header, const void *bytes, size_t n,
+                             struct error *err);
+
+struct npy {
+    char *path;
+    int fd; /* 0: closed */
+    struct npy_header header;
+};
+
+/* Checks that the file holds exactly the data its header promises. */
+MUST_CHECK
+enum status npy_open(struct npy *file, const char *path, struct error *err);
+void npy_close(struct npy *file);
+
+/* Elements [first, first + n) in stored order, as float32. */
+MUST_CHECK
+enum status npy_read_f32(const struct npy *file, uint64_t first, size_t n, float *out,
+                         struct error *err);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * linalg/blas.h - dense products and solves with checked dimensions, on OpenBLAS.
+ *
+ * OpenBLAS is kept single threaded (blas_init); parallelism is base/workers.h over fixed row
+ * ranges, so results do not depend on the number of threads. They may differ between CPU families,
+ * because OpenBLAS picks kernels by CPU: blas_kernel() goes into the manifest.
+ */
+#ifndef LINALG_BLAS_H
+#define LINALG_BLAS_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "linalg/matrix.h"
+
+/* Once, before any thread starts: one BLAS thread. */
+void blas_init(void);
+const char *blas_kernel(void);  /* "Zen", "SkylakeX", ... */
+const char *blas_version(void); /* "OpenBLAS 0.3.21 ..." */
+
+/*
+ * out = a b (out += a b with BLAS_ADD). a [m, k], b [k, n], out [m, n] with row stride out->stride.
+ * Dimensions must agree (asserted) and fit an int.
+ */
+enum blas_mode {
+    BLAS_SET,
+    BLAS_ADD,
+};
+void blas_gemm(struct matrix_view a, struct matrix_view b, struct matrix *out, enum blas_mode mode);
+
+/*
+ * Solve A x = b in double for symmetric positive definite A [n, n], row-major, in place: A is
+ * overwritten by its Cholesky factor (lower), b [n] by the solution. STATUS_FAILED when A is not
+ * positive definite. Cost: n^3 / 3.
+ */
+MUST_CHECK
+enum status blas_cholesky_solve(double *a, size_t n, double *b, struct error *err);
+
+#endif

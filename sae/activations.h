@@ -1,0 +1,44 @@
+/*
+ * sae/activations.h - activation files as one sequence of samples, whatever their layout.
+ *
+ * safetensors with `activations [T, d_in]` and `offsets` I64 [N+1] (optional `keep` U8 [T]), or
+ * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in]. Several files are concatenated
+ * in the order given; token-level and pooled files do not mix.
+ */
+#ifndef SAE_ACTIVATIONS_H
+#define SAE_ACTIVATIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct activations;
+
+/* Checks headers, offsets and widths of all files. STATUS_FORMAT names file and numbers. */
+MUST_CHECK
+enum status activations_open(struct activations **activations, const char *const *paths,
+                             size_t n_paths, struct error *err);
+void activations_close(struct activations *activations); /* accepts NULL */
+
+size_t activations_samples(const struct activations *activations);
+uint64_t activations_tokens(const struct activations *activations);
+size_t activations_d_in(const struct activations *activations);
+bool activations_pooled(const struct activations *activations);       /* one row a sample */
+const char *activations_model(const struct activations *activations); /* metadata, or NULL */
+const char *activations_hook(const struct activations *activations);
+
+/* Tokens of sample i, masked ones included: [begin, end) of the whole sequence. */
+void activations_range(const struct activations *activations, size_t sample, uint64_t *begin,
+                       uint64_t *end);
+
+/*
+ * Tokens [begin, begin + n) as float32 into x [n, d_in] and their mask into keep [n] (1: use; all 1
+ * without a mask). The range may cross files.
+ */
+MUST_CHECK
+enum status activations_read(struct activations *activations, uint64_t begin, size_t n, float *x,
+                             unsigned char *keep, struct error *err);
+
+#endif

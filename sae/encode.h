@@ -1,0 +1,79 @@
+/*
+ * sae/encode.h - activation files through an SAE into pooled features (method.md, section 1).
+ *
+ * Tokens go through in fixed blocks, encoded by the workers in parallel and pooled in order: the
+ * result does not depend on the number of threads, and memory beyond weights and result is bounded
+ * whatever the number of tokens.
+ */
+#ifndef SAE_ENCODE_H
+#define SAE_ENCODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/workers.h"
+#include "linalg/csr.h"
+#include "linalg/kernels.h"
+#include "sae/activations.h"
+#include "sae/pooling.h"
+#include "sae/sae.h"
+
+/* What became of a sample. The values are those of the wire protocol's reason codes. */
+enum encode_outcome {
+    ENCODE_OK = 0,
+    ENCODE_NO_TOKENS = 2,
+    ENCODE_NONFINITE = 3,
+    ENCODE_ZERO_ACTIVATION = 4, /* a used token that is all zero */
+};
+
+/* First 65,536 kept tokens of sound samples: statistics every later request reuses. */
+#define ENCODE_REFERENCE_TOKENS 65536
+
+struct encode_reference {
+    uint64_t tokens;
+    double median_norm;
+    double variance; /* V: mean of |x - mean x|^2 */
+};
+
+struct encode_config {
+    enum pooling pooling;
+    double sink_norm;   /* times the median norm; 0 switches the rule off */
+    bool tokens;        /* one row a token, no pooling: --tokens */
+    bool reconstruct;   /* if sae->reconstructs */
+    size_t samples_max; /* only the first so many samples; 0 for all */
+};
+
+struct encode_result {
+    struct csr codes;       /* [N, d_sae]; an empty row for a sample that was not ENCODE_OK */
+    uint32_t *tokens_used;  /* [N] */
+    unsigned char *outcome; /* [N], enum encode_outcome */
+    float *recon_mean;      /* [N] e_t averaged over used tokens; NULL without reconstruction */
+    float *recon_max;       /* [N] worst token */
+    struct encode_reference reference;
+
+    /* Over all tokens. */
+    uint64_t tokens, tokens_masked, tokens_sink, tokens_encoded;
+    uint64_t tokens_rejected;  /* in samples that were not ENCODE_OK for a value in them */
+    double l0_median, l0_p95;  /* latents a token, over encoded tokens */
+    double explained_variance; /* 1 - mean e_t; NaN without reconstruction */
+};
+
+void encode_result_release(struct encode_result *result);
+
+/* Progress, called from the calling thread: samples done of all. May be NULL. */
+typedef void encode_progress(void *context, size_t done, size_t total);
+
+/*
+ * STATUS_INVALID: widths differ (both named). STATUS_CANCELED when the workers' cancel was
+ * requested; `result` is released then.
+ */
+MUST_CHECK
+enum status encode_run(struct encode_result *result, const struct sae *sae,
+                       struct activations *activations, const struct encode_config *config,
+                       const struct kernels *kernels, struct workers *workers,
+                       encode_progress *progress, void *progress_context, struct error *err);
+
+#endif

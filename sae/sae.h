@@ -1,0 +1,96 @@
+/*
+ * sae/sae.h - sparse autoencoder: dense activations to sparse codes and back.
+ *
+ *     z = act(norm(x) * input_scale W_enc + b_enc)         x: [d_in]   z: [d_sae], mostly zero
+ *     x_hat = unnorm(z W_dec + b_dec)
+ *
+ * Every published layout is reduced to this one form when it is loaded (sae/sae_load.h): the
+ * subtraction of b_dec, constant scales and decoder norms are folded into W_enc and b_enc in
+ * double. A loaded struct sae is immutable and may be shared by threads; a workspace may not.
+ */
+#ifndef SAE_SAE_H
+#define SAE_SAE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "linalg/csr.h"
+#include "linalg/kernels.h"
+#include "linalg/matrix.h"
+#include "sae/activation.h"
+
+/* Per-token work before the product. */
+enum sae_norm {
+    SAE_NORM_NONE,
+    SAE_NORM_LAYER,    /* (x - mean) / (std + 1e-5), std with n - 1, eps outside the root */
+    SAE_NORM_CONSTANT, /* x sqrt(d_in) / |x|; a zero token stays zero */
+};
+
+struct sae {
+    size_t d_in, d_sae, d_out; /* d_out != d_in for transcoders only */
+    enum sae_norm norm;
+    enum activation activation;
+    uint32_t k;           /* topk, topk_signed: latents a token; groupmax: groups; else 0 */
+    struct matrix w_enc;  /* [d_in, d_sae], scales folded in */
+    float *b_enc;         /* [d_sae] */
+    float *threshold;     /* [d_sae], jumprelu only, never below 0 */
+    float *b_gate;        /* [d_sae], gated only; b_enc is 0 then */
+    float *r_mag, *b_mag; /* [d_sae], gated only; r_mag is exp(r_mag) already */
+
+    /* The decoder, absent (w_dec.data NULL) when it was not asked for or not there. */
+    struct matrix w_dec; /* [d_sae, d_out], in the space of z as we report it */
+    float *b_dec;        /* [d_out] */
+    bool reconstructs;   /* x_hat is comparable with x: decoder present, not a transcoder */
+
+    /* For people, manifests and checks. Strings owned, NULL where unknown. */
+    char *scheme;           /* "saelens", "sparsify", ... */
+    char *path;             /* the weights file */
+    char *formula;          /* in words: "x - b_dec, relu, top 32 per token" */
+    char *dtype;            /* of the stored encoder, "F32" */
+    char *model, *hook;     /* from its configuration */
+    char *warnings;         /* what a user should know, one a line, or NULL */
+    double declared_l0;     /* k, or what the file says; NaN if unknown */
+    struct hash128 hash;    /* XXH3-128 of the weights file */
+    uint64_t weights_bytes; /* all tensors of the file as float32 */
+};
+
+void sae_release(struct sae *sae);
+
+/*
+ * Scratch for one thread. Tokens are encoded in blocks of at most sae_block_tokens() rows, latents
+ * in panels, so that no [tokens, d_sae] matrix is ever in memory.
+ */
+struct sae_workspace;
+
+size_t sae_block_tokens(const struct sae *sae);
+
+MUST_CHECK
+enum status sae_workspace_new(struct sae_workspace **ws, const struct sae *sae,
+                              const struct kernels *kernels, struct error *err);
+void sae_workspace_free(struct sae_workspace *ws); /* accepts NULL */
+
+/*
+ * Encode activations into codes.
+ *
+ *   x      [n, d_in], n <= sae_block_tokens(); finite, as checked where data enters
+ *   codes  [n, d_sae] CSR, overwritten, capacity kept; columns ascend in a row. TopK keeps at most
+ *          k entries a row, ties going to the lower latent. Only nonzero values are stored.
+ *
+ * Borrows its arguments, keeps none. STATUS_NOMEM; on error `codes` is empty. Rows do not influence
+ * each other. Cost: one [n, d_in] x [d_in, d_sae] product, then O(n d_sae) selection.
+ */
+MUST_CHECK
+enum status sae_encode(const struct sae *sae, struct matrix_view x, struct sae_workspace *ws,
+                       struct csr *codes, struct error *err);
+
+/*
+ * Squared reconstruction errors |x_t - x_hat_t|^2, in double. x [n, d_in] as given to sae_encode,
+ * codes its result, errors [n]. sae->reconstructs must hold. Cost: O(nnz d_in).
+ */
+void sae_reconstruction_errors(const struct sae *sae, struct matrix_view x, struct csr_view codes,
+                               struct sae_workspace *ws, double *errors);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * sae/sae_stats.h - is this the right SAE for these activations? The audit after every load.
+ */
+#ifndef SAE_SAE_STATS_H
+#define SAE_SAE_STATS_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "base/workers.h"
+#include "sae/activations.h"
+#include "sae/sae.h"
+
+/* Measured on the first SAE_STATS_TOKENS kept tokens. */
+#define SAE_STATS_TOKENS 8192
+
+struct sae_stats {
+    uint64_t tokens;
+    double l0_median, l0_p95;
+    double dead;               /* share of latents that never fired on these tokens */
+    double dense;              /* share of latents active in more than 10 % of these tokens */
+    uint64_t sink_tokens;      /* norm above sink_norm times the median */
+    double explained_variance; /* NaN without a decoder */
+    double norm_median;        /* |x| */
+    uint32_t *densest;         /* [n_densest] latents, densest first */
+    double *densest_frequency; /* [n_densest] */
+    size_t n_densest;          /* at most 10 */
+};
+
+void sae_stats_release(struct sae_stats *stats);
+
+MUST_CHECK
+enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
+                              struct activations *activations, double sink_norm,
+                              const struct kernels *kernels, struct workers *workers,
+                              struct error *err);
+
+/* The audit line for people: "saelens topk: x - b_dec, ...; d_in 128, d_sae 1024, F32; L0 ...".
+ * `stats` may be NULL: then what the file alone says. */
+void sae_describe(const struct sae *sae, const struct sae_stats *stats, struct text *out);
+
+/* The same as JSON members. */
+void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, struct text *out);
+
+#endif

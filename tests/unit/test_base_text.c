@@ -1,0 +1,106 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "tests/support/cmocka_headers.h"
+
+static void text_doubles_read_back(void **state)
+{
+    struct text t = {0};
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 1, "test", 0);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t bits = rng_u64(&rng);
+        double x;
+        float f;
+
+        memcpy(&x, &bits, sizeof(x));
+        memcpy(&f, &bits, sizeof(f));
+        if (isfinite(x)) {
+            text_clear(&t);
+            text_append_double(&t, x);
+            if (strtod(text_string(&t), NULL) != x)
+                fail_msg("seed 1, draw %d: %s", i, text_string(&t));
+        }
+        if (isfinite(f)) {
+            text_clear(&t);
+            text_append_float(&t, f);
+            if (strtof(text_string(&t), NULL) != f)
+                fail_msg("seed 1, draw %d: %s", i, text_string(&t));
+        }
+    }
+    text_clear(&t);
+    text_append_double(&t, 0.1);
+    text_append_char(&t, ' ');
+    text_append_double(&t, NAN);
+    assert_string_equal(text_string(&t), "0.1 null");
+    text_release(&t);
+}
+
+static void text_json_strings_escape(void **state)
+{
+    struct text t = {0};
+
+    (void)state;
+    text_append_json_string(&t, "a\"b\\\n\x01\x7f\xc3\xa9", 9);
+    assert_string_equal(text_string(&t), "\"a\\\"b\\\\\\n\\u0001\\u007f\xc3\xa9\"");
+    text_release(&t);
+}
+
+static void text_utf8_follows_rfc_3629(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n, valid;
+    } cases[] = {
+        {"abc", 3, 3},          {"\xc3\xa9", 2, 2},         {"a\x80", 2, 1},
+        {"\xc0\xaf", 2, 0},     {"\xe0\x80\xaf", 3, 0},     {"\xed\xa0\x80", 3, 0},
+        {"\xe2\x82\xac", 3, 3}, {"\xe2\x82", 2, 0},         {"\xf0\x9f\x98\x80", 4, 4},
+        {"\xf5\x80", 2, 0},     {"\xf4\x90\x80\x80", 4, 0}, {"x\xff", 2, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        assert_int_equal(text_utf8_valid(cases[i].bytes, cases[i].n), cases[i].valid);
+}
+
+static void text_distance_counts_edits(void **state)
+{
+    (void)state;
+    assert_int_equal(text_distance("maxx", "max"), 1);
+    assert_int_equal(text_distance("kitten", "sitting"), 3);
+    assert_int_equal(text_distance("", "abc"), 3);
+}
+
+static void text_survives_failing_allocation(void **state)
+{
+    struct text t = {0};
+
+    (void)state;
+    mem_fail_after(1);
+    for (int i = 0; i < 100; i++)
+        text_append(&t, "0123456789");
+    mem_fail_after(SIZE_MAX);
+    assert_int_equal(text_check(&t, NULL), STATUS_NOMEM);
+    text_clear(&t);
+    assert_int_equal(text_check(&t, NULL), STATUS_OK);
+    text_release(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_doubles_read_back),
+        cmocka_unit_test(text_json_strings_escape),
+        cmocka_unit_test(text_utf8_follows_rfc_3629),
+        cmocka_unit_test(text_distance_counts_edits),
+        cmocka_unit_test(text_survives_failing_allocation),
+    };
+
+    return cmocka_run_group_tests_name("base/text", tests, NULL, NULL);
+}
