@@ -29,9 +29,9 @@ enum blas_mode {
 void blas_gemm(struct matrix_view a, struct matrix_view b, struct matrix *out, enum blas_mode mode);
 
 /*
- * Solve A x = b in double for symmetric positive definite A [n, n], row-major, in place: A is
- * overwritten by its Cholesky factor (lower), b [n] by the solution. STATUS_FAILED when A is not
- * positive definite. Cost: n^3 / 3.
+ * Solve A x = b in double for symmetric positive definite A [n, n], row-major, in place: only the
+ * lower triangle is read; it is overwritten by the Cholesky factor, b [n] by the solution.
+ * STATUS_FAILED when A is not positive definite or not finite. Cost: n^3 / 3.
  */
 MUST_CHECK
 enum status blas_cholesky_solve(double *a, size_t n, double *b, struct error *err);

@@ -14,13 +14,14 @@
 
 struct csr {
     size_t rows, cols;
-    int64_t *indptr;   /* [rows + 1]; indptr[0] == 0. NULL while rows == 0 */
-    uint32_t *indices; /* [nnz] */
-    float *values;     /* [nnz] */
-    size_t rows_capacity, nnz_capacity;
+    int64_t *indptr;      /* [rows + 1]; indptr[0] == 0. May be NULL while rows == 0 */
+    uint32_t *indices;    /* [nnz] */
+    float *values;        /* [nnz] */
+    size_t rows_capacity; /* of indptr, in entries */
+    size_t nnz_capacity;
 };
 
-/* Borrowed, passed by value. */
+/* Borrowed, passed by value. A range of rows keeps the arrays: indptr[0] need not be 0. */
 struct csr_view {
     size_t rows, cols;
     const int64_t *indptr;
@@ -47,7 +48,8 @@ struct sparse_row csr_view_row(struct csr_view m, size_t row);
 MUST_CHECK
 enum status csr_append(struct csr *m, struct sparse_row row, struct error *err);
 
-/* Deep copy, and the rows listed in `which` [n] in that order. */
+/* Deep copy, and the rows listed in `which` [n] in that order. `out` is valid beforehand (all zero
+ * or used), overwritten, its capacity kept; m is not a view of it. On error it has no rows. */
 MUST_CHECK
 enum status csr_copy(struct csr *out, struct csr_view m, struct error *err);
 MUST_CHECK

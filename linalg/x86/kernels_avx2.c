@@ -1,0 +1,127 @@
+/*
+ * AVX2 and FMA: eight floats at a time. See linalg/kernels.h for what each kernel computes.
+ */
+#include <immintrin.h>
+
+#include "linalg/kernels_internal.h"
+
+/* The positions of the set bits of `mask`, from `base` on. Almost all masks are empty: codes are
+ * sparse. */
+static inline size_t list_bits(unsigned mask, size_t base, uint32_t *found, size_t count)
+{
+    while (mask) {
+        found[count++] = (uint32_t)(base + (size_t)__builtin_ctz(mask));
+        mask &= mask - 1;
+    }
+    return count;
+}
+
+static size_t find_above(const float *x, size_t n, float threshold, uint32_t *found)
+{
+    const __m256 t = _mm256_set1_ps(threshold);
+    size_t count = 0;
+    size_t i = 0;
+
+    for (; n - i >= 32; i += 32) {
+        __m256 a = _mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GT_OQ);
+        __m256 b = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 8), t, _CMP_GT_OQ);
+        __m256 c = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 16), t, _CMP_GT_OQ);
+        __m256 d = _mm256_cmp_ps(_mm256_loadu_ps(x + i + 24), t, _CMP_GT_OQ);
+        unsigned mask = (unsigned)_mm256_movemask_ps(a) | (unsigned)_mm256_movemask_ps(b) << 8 |
+                        (unsigned)_mm256_movemask_ps(c) << 16 |
+                        (unsigned)_mm256_movemask_ps(d) << 24;
+
+        count = list_bits(mask, i, found, count);
+    }
+    for (; i < n; i++) {
+        if (x[i] > threshold)
+            found[count++] = (uint32_t)i;
+    }
+    return count;
+}
+
+static size_t find_above_each(const float *x, const float *thresholds, size_t n, uint32_t *found)
+{
+    size_t count = 0;
+    size_t i = 0;
+
+    for (; n - i >= 8; i += 8) {
+        __m256 above =
+            _mm256_cmp_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(thresholds + i), _CMP_GT_OQ);
+
+        count = list_bits((unsigned)_mm256_movemask_ps(above), i, found, count);
+    }
+    for (; i < n; i++) {
+        if (x[i] > thresholds[i])
+            found[count++] = (uint32_t)i;
+    }
+    return count;
+}
+
+static void axpy(float a, const float *x, float *y, size_t n)
+{
+    const __m256 factor = _mm256_set1_ps(a);
+    size_t i = 0;
+
+    for (; n - i >= 8; i += 8) {
+        __m256 sum = _mm256_fmadd_ps(factor, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i));
+
+        _mm256_storeu_ps(y + i, sum);
+    }
+    for (; i < n; i++)
+        y[i] += a * x[i];
+}
+
+static float dot(const float *x, const float *y, size_t n)
+{
+    /* Four chains of additions: one would wait for its own latency. */
+    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
+    float lanes[8];
+    float sum = 0;
+    size_t i = 0;
+
+    for (; n - i >= 32; i += 32) {
+        a = _mm256_fmadd_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i), a);
+        b = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 8), _mm256_loadu_ps(y + i + 8), b);
+        c = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 16), _mm256_loadu_ps(y + i + 16), c);
+        d = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 24), _mm256_loadu_ps(y + i + 24), d);
+    }
+    for (; n - i >= 8; i += 8)
+        a = _mm256_fmadd_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i), a);
+    _mm256_storeu_ps(lanes, _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
+    for (int lane = 0; lane < 8; lane++)
+        sum += lanes[lane];
+    for (; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+/* Multiply, then add: an fma would round once less than the scalar reference, and clusters would
+ * depend on the CPU. The eight accumulators are the 64 columns. */
+static void sparse_panel(const uint32_t *indices, const float *values, size_t n, const float *panel,
+                         float *out)
+{
+    __m256 sum[KERNELS_PANEL / 8];
+
+    for (int j = 0; j < KERNELS_PANEL / 8; j++)
+        sum[j] = _mm256_setzero_ps();
+    for (size_t e = 0; e < n; e++) {
+        const float *row = panel + (size_t)indices[e] * KERNELS_PANEL;
+        const __m256 value = _mm256_set1_ps(values[e]);
+
+        for (int j = 0; j < KERNELS_PANEL / 8; j++)
+            sum[j] = _mm256_add_ps(sum[j], _mm256_mul_ps(value, _mm256_load_ps(row + 8 * j)));
+    }
+    for (int j = 0; j < KERNELS_PANEL / 8; j++)
+        _mm256_storeu_ps(out + 8 * j, sum[j]);
+}
+
+void kernels_init_avx2(struct kernels *kernels)
+{
+    kernels->name = "avx2";
+    kernels->find_above = find_above;
+    kernels->find_above_each = find_above_each;
+    kernels->axpy = axpy;
+    kernels->dot = dot;
+    kernels->sparse_panel = sparse_panel;
+}

@@ -1,0 +1,302 @@
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "linalg/cpu.h"
+#include "linalg/kernels.h"
+#include "tests/support/cmocka_headers.h"
+
+enum {
+    N_MAX = 300,
+    SHIFT_MAX = 3 /* floats by which pointers miss their natural alignment */
+};
+
+static const char *const levels[] = {"scalar", "avx2", "avx512"};
+enum {
+    N_LEVELS = sizeof(levels) / sizeof(levels[0])
+};
+
+/* The variants this CPU can run; the others are named. */
+static size_t variants(struct kernels out[N_LEVELS])
+{
+    unsigned flags = cpu_detect();
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_LEVELS; i++) {
+        unsigned wanted = cpu_flags_up_to(levels[i]);
+
+        if ((flags & wanted) == wanted)
+            kernels_init(&out[n++], wanted);
+        else
+            print_message("skipped: this CPU has no %s\n", levels[i]);
+    }
+    return n;
+}
+
+/* Ordinary numbers with all sorts of extremes among them. */
+static void fill(struct rng *rng, float *x, size_t n)
+{
+    const float extremes[] = {NAN,      -NAN,   INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, FLT_MIN,
+                              -FLT_MIN, 1e-45f, -1e-45f,  0.0f,      -0.0f,   0.5f,     0.5f};
+
+    for (size_t i = 0; i < n; i++) {
+        if (rng_below(rng, 8) == 0)
+            x[i] = extremes[rng_below(rng, sizeof(extremes) / sizeof(extremes[0]))];
+        else
+            x[i] = (float)(2 * rng_double(rng) - 1);
+    }
+}
+
+static void fill_ordinary(struct rng *rng, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(2 * rng_double(rng) - 1);
+}
+
+static void check_found(const struct kernels *kernels, const float *x, const float *each,
+                        float threshold, size_t n)
+{
+    /* Exactly n entries, so that a sanitizer sees a store beyond them. */
+    uint32_t *found = mem_alloc(n, sizeof(*found));
+    size_t expected = 0;
+    size_t count;
+
+    assert_non_null(found);
+    count = each ? kernels->find_above_each(x, each, n, found)
+                 : kernels->find_above(x, n, threshold, found);
+    for (size_t i = 0; i < n; i++) {
+        if (!(x[i] > (each ? each[i] : threshold)))
+            continue;
+        assert_true(expected < count);
+        assert_int_equal(found[expected++], i);
+    }
+    assert_int_equal(count, expected);
+    mem_free(found);
+}
+
+static void kernels_find_exactly_what_exceeds_the_threshold(void **state)
+{
+    const float thresholds[] = {0,    -0.0f, 0.5f,     -0.5f,     NAN,   FLT_MAX,
+                                0.9f, -2,    INFINITY, -INFINITY, 1e-45f};
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 1, "test", 0);
+    for (size_t n = 0; n <= N_MAX; n += n < 70 ? 1 : 23) {
+        size_t shift = n % (SHIFT_MAX + 1);
+        float *x = mem_alloc(n + shift, sizeof(*x));
+        float *each = mem_alloc(n + shift, sizeof(*each));
+
+        assert_true(x && each);
+        fill(&rng, x, n + shift);
+        fill(&rng, each, n + shift);
+        for (size_t v = 0; v < n_all; v++) {
+            for (size_t t = 0; t < sizeof(thresholds) / sizeof(thresholds[0]); t++)
+                check_found(&all[v], x + shift, NULL, thresholds[t], n);
+            check_found(&all[v], x + shift, each + shift, 0, n);
+        }
+        mem_free(x);
+        mem_free(each);
+    }
+}
+
+static void kernels_find_all_when_all_exceed(void **state)
+{
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    float x[N_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < N_MAX; i++)
+        x[i] = 1;
+    for (size_t v = 0; v < n_all; v++) {
+        for (size_t n = 0; n <= N_MAX; n++)
+            check_found(&all[v], x, NULL, 0, n);
+    }
+}
+
+static void kernels_axpy_is_within_one_rounding(void **state)
+{
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 2, "test", 0);
+    for (size_t n = 0; n <= N_MAX; n += n < 70 ? 1 : 23) {
+        for (size_t v = 0; v < n_all; v++) {
+            size_t shift = n % (SHIFT_MAX + 1);
+            float x[N_MAX + SHIFT_MAX], before[N_MAX + SHIFT_MAX + 1], y[N_MAX + SHIFT_MAX + 1];
+            float a = (float)(2 * rng_double(&rng) - 1);
+
+            fill_ordinary(&rng, x, n + shift);
+            fill_ordinary(&rng, before, n + shift + 1);
+            memcpy(y, before, (n + shift + 1) * sizeof(*y));
+            all[v].axpy(a, x + shift, y + shift, n);
+            for (size_t i = 0; i < n + shift + 1; i++) {
+                double product = (double)a * (double)x[i < n + shift ? i : 0];
+                double exact = (double)before[i] + product;
+
+                if (i < shift || i == n + shift) /* before and behind */
+                    assert_true(y[i] == before[i]);
+                else
+                    assert_true(fabs((double)y[i] - exact) <=
+                                (fabs(product) + fabs(exact)) * (double)FLT_EPSILON / 2);
+            }
+        }
+    }
+}
+
+static void kernels_axpy_carries_what_is_not_finite(void **state)
+{
+    const float odd[] = {NAN, INFINITY, -INFINITY, FLT_MAX};
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+
+    (void)state;
+    for (size_t v = 0; v < n_all; v++) {
+        for (size_t i = 0; i < 37; i++) {
+            for (size_t k = 0; k < 4; k++) {
+                float x[37] = {0}, y[37] = {0};
+
+                x[i] = odd[k];
+                all[v].axpy(2, x, y, 37);
+                for (size_t j = 0; j < 37; j++) {
+                    if (j != i)
+                        assert_true(y[j] == 0);
+                    else if (k == 0)
+                        assert_true(isnan(y[j]));
+                    else
+                        assert_true(isinf(y[j]) && (y[j] > 0) == (odd[k] > 0));
+                }
+            }
+        }
+    }
+}
+
+static void kernels_dot_is_within_the_stated_tolerance(void **state)
+{
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 3, "test", 0);
+    for (size_t n = 0; n <= N_MAX; n += n < 140 ? 1 : 23) {
+        size_t shift = n % (SHIFT_MAX + 1);
+        float *x = mem_alloc(n + shift, sizeof(*x));
+        float *y = mem_alloc(n + shift, sizeof(*y));
+        double exact = 0, magnitude = 0;
+
+        assert_true(x && y);
+        fill_ordinary(&rng, x, n + shift);
+        fill_ordinary(&rng, y, n + shift);
+        for (size_t i = shift; i < n + shift; i++) {
+            exact += (double)x[i] * (double)y[i];
+            magnitude += fabs((double)x[i] * (double)y[i]);
+        }
+        for (size_t v = 0; v < n_all; v++) {
+            double found = (double)all[v].dot(x + shift, y + shift, n);
+
+            assert_true(fabs(found - exact) <=
+                        (double)n * (double)FLT_EPSILON / 2 * magnitude + 1e-12 * magnitude);
+            if (n) {
+                float kept = x[shift + n / 2];
+
+                x[shift + n / 2] = NAN;
+                assert_true(isnan(all[v].dot(x + shift, y + shift, n)));
+                x[shift + n / 2] = kept;
+            }
+        }
+        mem_free(x);
+        mem_free(y);
+    }
+}
+
+static void kernels_sparse_panel_has_the_same_bits_everywhere(void **state)
+{
+    enum {
+        D = 200
+    };
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    float *panel = mem_alloc_aligned(D * KERNELS_PANEL, sizeof(*panel));
+    struct rng rng;
+
+    (void)state;
+    assert_non_null(panel);
+    rng_init(&rng, 4, "test", 0);
+    fill_ordinary(&rng, panel, D * KERNELS_PANEL);
+    for (size_t n = 0; n < 80; n++) {
+        uint32_t indices[81];
+        float values[81], expected[KERNELS_PANEL], out[KERNELS_PANEL + 2];
+
+        for (size_t e = 0; e < n; e++) {
+            indices[1 + e] = (uint32_t)rng_below(&rng, D);
+            values[1 + e] = (float)(rng_double(&rng) * 10 - 5);
+        }
+        for (size_t j = 0; j < KERNELS_PANEL; j++) {
+            /* volatile: each operation is rounded to float, whatever the compiler thinks */
+            volatile float sum = 0;
+
+            for (size_t e = 0; e < n; e++) {
+                volatile float product = values[1 + e] * panel[indices[1 + e] * KERNELS_PANEL + j];
+
+                sum = sum + product;
+            }
+            expected[j] = sum;
+        }
+        for (size_t v = 0; v < n_all; v++) {
+            out[0] = out[KERNELS_PANEL + 1] = 7;
+            all[v].sparse_panel(indices + 1, values + 1, n, panel, out + 1);
+            assert_memory_equal(out + 1, expected, sizeof(expected));
+            assert_true(out[0] == 7 && out[KERNELS_PANEL + 1] == 7);
+        }
+    }
+    mem_free(panel);
+}
+
+static void kernels_init_keeps_to_the_flags_it_is_given(void **state)
+{
+    struct kernels kernels;
+    unsigned flags = cpu_detect();
+
+    (void)state;
+    kernels_init(&kernels, 0);
+    assert_string_equal(kernels.name, "scalar");
+    kernels_init(&kernels, flags);
+    assert_string_equal(kernels.name, cpu_level_name(flags));
+    print_message("this CPU: %s\n", kernels.name);
+}
+
+static void cpu_levels_include_the_lower_ones(void **state)
+{
+    (void)state;
+    assert_int_equal(cpu_flags_up_to("scalar"), 0);
+    assert_int_equal(cpu_flags_up_to("avx2"), CPU_AVX2);
+    assert_int_equal(cpu_flags_up_to("avx512"), CPU_AVX2 | CPU_AVX512);
+    assert_int_equal(cpu_flags_up_to("sse9"), ~0u);
+    for (size_t i = 0; i < N_LEVELS; i++)
+        assert_string_equal(cpu_level_name(cpu_flags_up_to(levels[i])), levels[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_find_exactly_what_exceeds_the_threshold),
+        cmocka_unit_test(kernels_find_all_when_all_exceed),
+        cmocka_unit_test(kernels_axpy_is_within_one_rounding),
+        cmocka_unit_test(kernels_axpy_carries_what_is_not_finite),
+        cmocka_unit_test(kernels_dot_is_within_the_stated_tolerance),
+        cmocka_unit_test(kernels_sparse_panel_has_the_same_bits_everywhere),
+        cmocka_unit_test(kernels_init_keeps_to_the_flags_it_is_given),
+        cmocka_unit_test(cpu_levels_include_the_lower_ones),
+    };
+
+    return cmocka_run_group_tests_name("linalg/kernels", tests, NULL, NULL);
+}
