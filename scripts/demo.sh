@@ -1,0 +1,24 @@
+#!/bin/sh
+# From a bare Debian 12 to a finished run on the bundled data: demo.sh [DIR]
+#
+# Builds into build/demo; DIR, where data and results go, is saerl-demo unless given.
+set -eu
+
+start=$(pwd)
+cd "$(dirname "$0")/.."
+root=$(pwd)
+dir=${1:-$root/saerl-demo}
+case $dir in
+/*) ;;
+*) dir=$start/$dir ;;
+esac
+
+scripts/setup.sh
+[ -f build/demo/build.ninja ] || meson setup build/demo >/dev/null
+ninja -C build/demo
+
+"$root/build/demo/saerl" demo "$dir"
+
+echo
+echo "The program is $root/build/demo/saerl"
+echo "Data, recipe and results are in $dir"

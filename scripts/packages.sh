@@ -1,0 +1,26 @@
+# The Debian 12 packages of this project, in one place; scripts/setup.sh sources this file.
+# shellcheck shell=sh disable=SC2034
+
+# Compiling the program and running the plain `meson test`.
+build_packages='
+gcc libc6-dev
+meson ninja-build pkg-config python3
+libarchive-dev
+libcmocka-dev
+libjson-c-dev
+libopenblas-pthread-dev
+libxxhash-dev
+libyaml-dev
+libzmq3-dev
+scdoc
+'
+
+# The other half of scripts/test.sh: the second compiler, sanitizers, analysers, valgrind.
+test_packages='
+clang-14 libclang-rt-14-dev
+clang-format-14 clang-tidy-14
+cppcheck
+git
+libc6-dbg valgrind
+shellcheck
+'
