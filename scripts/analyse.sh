@@ -11,8 +11,10 @@ build=${1:-build/analyse}
 [ -f "$build/build.ninja" ] || meson setup "$build" >/dev/null
 
 failed=no
-sources=$(git ls-files --cached --others --exclude-standard '*.c' | grep -v '^tests/')
-scripts=$(git ls-files --cached --others --exclude-standard '*.sh')
+# Build folders lie in build*/ and B/, here and in .gitignore.
+own=$(find . -path './[a-z]*' ! -path './build*' -type f | cut -c 3- | sort)
+sources=$(echo "$own" | grep '\.c$' | grep -v '^tests/')
+scripts=$(echo "$own" | grep '\.sh$')
 
 echo 'shellcheck'
 # Lists of names, all of them ours and without spaces.
@@ -30,8 +32,10 @@ echo 'clang-tidy'
 compiled=$(for source in $sources; do
     ! grep -q "/$source\"" "$build/compile_commands.json" || echo "$source"
 done)
-# One file a run: with several, the analyzer of version 14 takes va_start() for a no-op in the later ones.
-echo "$compiled" | xargs -P "$(nproc)" -n 1 clang-tidy-14 --quiet -p "$build" 2>"$build.tidy.log" || {
+# One file a run: with several, version 14 takes va_start() for a no-op in the later ones.
+tidy="clang-tidy-14 --quiet -p $build"
+# shellcheck disable=SC2086
+echo "$compiled" | xargs -P "$(nproc)" -n 1 $tidy 2>"$build.tidy.log" || {
     grep -v 'warnings generated\|^Suppressed\|^Use -header-filter' "$build.tidy.log" || true
     failed=yes
 }

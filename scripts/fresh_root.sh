@@ -1,17 +1,17 @@
 #!/bin/sh
 # Proves that a bare Debian 12 is enough: fresh_root.sh [--keep] [COMMAND...]
 #
-# Makes a minimal root with debootstrap, copies this checkout into it (committed files, and ../shared
-# where there is one, so that tests that want it do not skip) and runs there, as root, each COMMAND:
-# scripts/demo.sh and scripts/test.sh unless given. Needs root and debootstrap.
+# Makes a minimal root with debootstrap, clones this checkout into it (and copies ../shared
+# where there is one, so that tests that want it do not skip) and runs there, as root, each
+# COMMAND: scripts/demo.sh and scripts/test.sh unless given. Needs root and debootstrap.
 #
 #   --keep       leave the root for a look at it; its place is printed
 #   NO_SHARED=1  leave ../shared out
 #   MIRROR=URL   where debootstrap fetches from; by default what this machine's own apt uses
 #
-# The new root reaches packages the way this machine does: apt's sources, keys, proxy and resolver are
-# copied from here, so no host is named in this file. It lies under TMPDIR and is deleted at the end;
-# the mounts live in a mount namespace of their own and vanish with it.
+# The new root reaches packages the way this machine does: apt's sources, keys, proxy and resolver
+# are copied from here, so no host is named in this file. It lies under TMPDIR and is deleted at
+# the end; the mounts live in a mount namespace of their own and vanish with it.
 set -eu
 
 if [ "${FRESH_ROOT_INSIDE:-}" != yes ]; then
@@ -30,7 +30,8 @@ suite=bookworm
 if [ -z "${MIRROR:-}" ]; then
     # shellcheck disable=SC2016
     MIRROR=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' \
-        'Identifier: Packages' | awk -v suite=$suite '$1 == suite && $2 == "main" { print $3; exit }')
+        'Identifier: Packages' |
+        awk -v suite=$suite '$1 == suite && $2 == "main" { print $3; exit }')
 fi
 if [ -z "$MIRROR" ]; then
     echo "$0: apt here has no source of $suite main; give one: MIRROR=URL $0" >&2
@@ -76,8 +77,7 @@ mount -t proc proc "$root/proc"
 mkdir -p "$root/dev/shm"
 mount -t tmpfs shm "$root/dev/shm"
 
-mkdir -p "$root/src/saerl"
-git archive HEAD | tar -x -C "$root/src/saerl"
+git clone -q --no-hardlinks . "$root/src/saerl"
 git diff --quiet HEAD || echo 'note: changes that are not committed are not copied'
 if [ -d ../shared ] && [ -z "${NO_SHARED:-}" ]; then
     cp -rL ../shared "$root/src/shared"
