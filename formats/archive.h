@@ -1,7 +1,9 @@
 /*
- * formats/archive.h - read .gz, .zst and .xz streams as plain bytes (libarchive behind it).
+ * formats/archive.h - read .gz, .zst and .xz streams as plain bytes.
  *
- * A file whose name ends otherwise is read as it is. Concatenated members are read through.
+ * A file whose name ends otherwise is read as it is. Concatenated members are read through, their
+ * checksums verified; whatever follows the last one is an error. libarchive is behind .zst and
+ * .xz, zlib behind .gz: libarchive's gzip reader does not verify checksums.
  */
 #ifndef FORMATS_ARCHIVE_H
 #define FORMATS_ARCHIVE_H
@@ -12,14 +14,14 @@
 
 struct stream;
 
-/* "-" is standard input. STATUS_IO with the path and the reason. */
+/* "-" is standard input, read as it is. STATUS_IO with the path and the reason; STATUS_NOMEM. */
 MUST_CHECK
 enum status stream_open(struct stream **stream, const char *path, struct error *err);
 void stream_close(struct stream *stream); /* accepts NULL */
 
 /*
- * Up to `size` bytes; *n == 0 at the end only. STATUS_FORMAT for a damaged or truncated archive,
- * with path and position.
+ * Up to `size` > 0 bytes; *n == 0 at the end only. STATUS_FORMAT for a damaged or truncated
+ * archive, with path and position; STATUS_IO.
  */
 MUST_CHECK
 enum status stream_read(struct stream *stream, void *buffer, size_t size, size_t *n,

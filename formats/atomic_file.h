@@ -1,5 +1,9 @@
 /*
  * formats/atomic_file.h - write aside, sync, rename: a file appears whole or not at all.
+ *
+ * A symbolic link is followed: its target is replaced, the link stays. What is neither a regular
+ * file nor absent (a terminal, a pipe, /dev/null) is written directly, since a rename would
+ * replace the device itself.
  */
 #ifndef FORMATS_ATOMIC_FILE_H
 #define FORMATS_ATOMIC_FILE_H
@@ -10,7 +14,7 @@
 
 struct atomic_file {
     char *path;      /* where it will be */
-    char *temporary; /* where it is until then: path.tmp-PID; NULL for "-" */
+    char *temporary; /* where it is until then: path.tmp-PID; NULL if written directly */
     int fd;          /* 0: closed */
     char *buffer;
     size_t used;
@@ -42,7 +46,7 @@ enum status directory_sync(const char *path, struct error *err);
 MUST_CHECK
 enum status directory_make(const char *path, struct error *err);
 
-/* rm -r, not following links; absent is fine. */
+/* rm -r, not following links; absent is fine. At most 64 levels deep. */
 MUST_CHECK
 enum status directory_remove(const char *path, struct error *err);
 

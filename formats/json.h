@@ -2,8 +2,10 @@
  * formats/json.h - parse untrusted JSON into a read-only tree (json-c behind it).
  *
  * Strict RFC 8259: UTF-8 is checked, duplicate keys, trailing bytes, NaN and Infinity are refused
- * unless json_options says otherwise, depth and size are bounded, nothing recurses on input.
- * Writing JSON needs no tree: base/text.h does it.
+ * unless json_options says otherwise, depth and size are bounded, nothing recurses deeper than
+ * depth_max. Refused too, although the grammar has them, because two readers would not agree on
+ * what they mean: integers beyond 64 bits, numbers beyond the range of a double, halves of
+ * surrogate pairs, keys that hold a zero byte. Writing JSON needs no tree: base/text.h does it.
  */
 #ifndef FORMATS_JSON_H
 #define FORMATS_JSON_H
@@ -28,14 +30,17 @@ enum json_type {
 };
 
 struct json_options {
-    size_t depth_max;      /* 0: 64 */
+    size_t depth_max;      /* arrays and objects inside each other; 0: 64 */
     bool allow_nan;        /* Python's NaN, Infinity, -Infinity: configuration files only */
     bool allow_duplicates; /* last one wins: never for our own or security-relevant input */
 };
 
+/* Text that is small but makes a huge tree ("[{},{},...]") is refused above this estimate. */
+#define JSON_TREE_BYTES_MAX ((size_t)512 << 20)
+
 /*
- * Parse all of bytes [n]. STATUS_FORMAT with the byte offset and the reason; STATUS_NOMEM. *out is
- * NULL on failure.
+ * Parse all of bytes [n], n < 2^31. STATUS_FORMAT with the byte offset and the reason;
+ * STATUS_NOMEM. *out is NULL on failure, and for the text "null". `options` may be NULL.
  */
 MUST_CHECK
 enum status json_parse(struct json **out, const char *bytes, size_t n,
@@ -57,7 +62,7 @@ const struct json *json_element(const struct json *array, size_t i);
 /* Members in file order: for (struct json_iterator it = json_iterate(o); json_next(&it);) */
 struct json_iterator {
     void *state;
-    const char *key; /* may hold zero bytes: key_length counts */
+    const char *key; /* no zero bytes inside */
     size_t key_length;
     const struct json *value; /* NULL for a JSON null: json_type() says JSON_NULL */
 };
@@ -71,7 +76,10 @@ bool json_i64(const struct json *node, int64_t *x);
 const char *json_string(const struct json *node, size_t *n); /* NULL unless JSON_STRING */
 
 struct text;
-/* Compact text of a subtree; numbers as they stood in the input. */
+/*
+ * Compact text of a subtree: numbers that are no integers as they stood in the input, UTF-8
+ * unescaped. NaN and infinity, where they were allowed in, become null.
+ */
 void json_print(const struct json *node, struct text *out);
 
 #endif
