@@ -52,10 +52,16 @@ struct setting {
      * strings. NULL if a value is needed.
      */
     const char *empty;
-    double min, max;               /* numbers, items of DOUBLES; both 0: no bounds but the type's */
+
+    /* Of numbers and of the items of DOUBLES. Both 0: no bounds but the type's; `min` above 0 and
+     * `max` 0, or `max` INFINITY: no upper one. */
+    double min, max;
     size_t length_min, length_max; /* of lists; both 0: any */
-    const char *const *names;      /* ENUM and ENUMS: NULL-terminated */
-    const char *help;              /* a line, without full stop */
+
+    /* ENUM and ENUMS: the words, NULL-terminated. PATH and PATHS: words that are not paths and are
+     * stored as they are ("recon", "field"); "-" always is one. */
+    const char *const *names;
+    const char *help; /* a line, without full stop */
 };
 
 struct setting_section {
@@ -65,30 +71,43 @@ struct setting_section {
     size_t offset;                  /* of the section's struct in the recipe's */
 };
 
-/* Where a value came from, for messages: "recipe.yaml:14:7", "--set", "SAERL_SEED". */
+/* Where a value comes from, for messages: "recipe.yaml:14:7", "--set", "SAERL_SEED". */
 struct setting_origin {
     const char *file; /* NULL: `word` says it */
     size_t line, column;
     const char *word;
 };
 
-/* A schema is an array of sections ending with path NULL. `target` is the recipe's struct. */
+/*
+ * A schema is an array of sections ending with path NULL; several may share a path, and are printed
+ * as one. `target` is the recipe's struct.
+ */
 
-/* Store every default. Strings and lists in `target` must be empty (all zero). STATUS_NOMEM. */
+/*
+ * Store every default. Strings and lists in `target` must be empty (all zero). Paths stay as they
+ * are: relative ones wait for settings_resolve_paths(). STATUS_NOMEM; `target` is then released.
+ */
 MUST_CHECK
 enum status settings_init(const struct setting_section *schema, void *target, struct error *err);
 void settings_release(const struct setting_section *schema, void *target);
 
+/* Make paths that are still relative (defaults) absolute; `folder` NULL is the current one. */
+MUST_CHECK
+enum status settings_resolve_paths(const struct setting_section *schema, void *target,
+                                   const char *folder, struct error *err);
+
 /*
- * Parse `value` (flow YAML: a scalar, or [a, b]) for the dotted `key`. STATUS_INVALID: unknown key
- * (with the nearest known one), wrong type, out of range (both named).
+ * Parse `value` for the dotted `key`: [a, b] and quoted text are flow YAML, anything else is one
+ * plain scalar to its end, so that *.jsonl or "a: b" need no second quoting. Relative paths are
+ * taken from the current folder. The old value stays on error. STATUS_INVALID: unknown key (with
+ * the nearest known one), wrong type, out of range (both named).
  */
 MUST_CHECK
 enum status settings_set(const struct setting_section *schema, void *target, const char *key,
                          const char *value, struct setting_origin origin, struct error *err);
 
-/* Apply SAERL_A_B=value from `environment` ("NAME=value" strings, NULL-terminated). A SAERL_ name
- * that fits no key is an error that names the nearest. */
+/* Apply SAERL_A_B=value from `environment` ("NAME=value" strings, NULL-terminated; may be NULL). A
+ * SAERL_ name that fits no key is an error that names the nearest. */
 MUST_CHECK
 enum status settings_set_environment(const struct setting_section *schema, void *target,
                                      char *const *environment, struct error *err);
@@ -101,11 +120,12 @@ void setting_print(const struct setting *setting, const void *section, struct te
 void settings_print_yaml(const struct setting_section *schema, const void *target,
                          struct text *out);
 
-/* The tables as Markdown (docs/settings.md) and as plain text for --help. */
+/* The tables as Markdown (the body of docs/settings.md) and as plain text for --help. */
 void settings_print_markdown(const struct setting_section *schema, struct text *out);
 void settings_print_help(const struct setting_section *schema, struct text *out);
 
-/* "what (did you mean 'x'?)" support: the nearest of `names`, or NULL if none is near. */
+/* "what (did you mean 'x'?)" support: the nearest of `names` (NULL-terminated), or NULL if none is
+ * near. */
 const char *setting_nearest(const char *word, const char *const *names);
 
 /* Owned by the list. */
