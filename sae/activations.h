@@ -3,7 +3,8 @@
  *
  * safetensors with `activations [T, d_in]` and `offsets` I64 [N+1] (optional `keep` U8 [T]), or
  * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in]. Several files are concatenated
- * in the order given; token-level and pooled files do not mix.
+ * in the order given; token-level and pooled files do not mix, nor do files from different hooks.
+ * An open object is immutable and may be shared by threads. Memory: the offsets.
  */
 #ifndef SAE_ACTIVATIONS_H
 #define SAE_ACTIVATIONS_H
@@ -16,7 +17,8 @@
 
 struct activations;
 
-/* Checks headers, offsets and widths of all files. STATUS_FORMAT names file and numbers. */
+/* n_paths >= 1. Checks headers, offsets and widths of all files, and that F32, F16, BF16 or F64
+ * numbers are in them; not the numbers. STATUS_FORMAT names file and what was found. */
 MUST_CHECK
 enum status activations_open(struct activations **activations, const char *const *paths,
                              size_t n_paths, struct error *err);
@@ -28,6 +30,7 @@ size_t activations_d_in(const struct activations *activations);
 bool activations_pooled(const struct activations *activations);       /* one row a sample */
 const char *activations_model(const struct activations *activations); /* metadata, or NULL */
 const char *activations_hook(const struct activations *activations);
+const char *activations_path(const struct activations *activations); /* of the first file */
 
 /* Tokens of sample i, masked ones included: [begin, end) of the whole sequence. */
 void activations_range(const struct activations *activations, size_t sample, uint64_t *begin,
@@ -35,10 +38,10 @@ void activations_range(const struct activations *activations, size_t sample, uin
 
 /*
  * Tokens [begin, begin + n) as float32 into x [n, d_in] and their mask into keep [n] (1: use; all 1
- * without a mask). The range may cross files.
+ * without a mask). The range may cross files and lies inside [0, tokens) (asserted).
  */
 MUST_CHECK
-enum status activations_read(struct activations *activations, uint64_t begin, size_t n, float *x,
-                             unsigned char *keep, struct error *err);
+enum status activations_read(const struct activations *activations, uint64_t begin, size_t n,
+                             float *x, unsigned char *keep, struct error *err);
 
 #endif

@@ -29,7 +29,8 @@ enum encode_outcome {
     ENCODE_ZERO_ACTIVATION = 4, /* a used token that is all zero */
 };
 
-/* First 65,536 kept tokens of sound samples: statistics every later request reuses. */
+/* First 65,536 kept tokens of sound samples: statistics every later request reuses. A sample is
+ * sound when none of its kept tokens is non-finite or all zero. */
 #define ENCODE_REFERENCE_TOKENS 65536
 
 struct encode_reference {
@@ -41,24 +42,28 @@ struct encode_reference {
 struct encode_config {
     enum pooling pooling;
     double sink_norm;   /* times the median norm; 0 switches the rule off */
-    bool tokens;        /* one row a token, no pooling: --tokens */
+    bool tokens;        /* one row for every token, dropped ones included: --tokens */
     bool reconstruct;   /* if sae->reconstructs */
     size_t samples_max; /* only the first so many samples; 0 for all */
 };
 
+/*
+ * N rows: one a sample, or one a token with config->tokens. There every token stands for itself:
+ * masked ones and sinks are ENCODE_NO_TOKENS, and a bad one spoils nothing but its own row.
+ */
 struct encode_result {
-    struct csr codes;       /* [N, d_sae]; an empty row for a sample that was not ENCODE_OK */
-    uint32_t *tokens_used;  /* [N] */
+    struct csr codes;       /* [N, d_sae]; an empty row for what was not ENCODE_OK */
+    uint32_t *tokens_used;  /* [N]; 0 for what was not ENCODE_OK */
     unsigned char *outcome; /* [N], enum encode_outcome */
     float *recon_mean;      /* [N] e_t averaged over used tokens; NULL without reconstruction */
-    float *recon_max;       /* [N] worst token */
+    float *recon_max;       /* [N] worst token; both are 0 where no token was used */
     struct encode_reference reference;
 
-    /* Over all tokens. */
+    /* Every token is counted once: tokens = masked + sink + encoded + rejected. */
     uint64_t tokens, tokens_masked, tokens_sink, tokens_encoded;
-    uint64_t tokens_rejected;  /* in samples that were not ENCODE_OK for a value in them */
-    double l0_median, l0_p95;  /* latents a token, over encoded tokens */
-    double explained_variance; /* 1 - mean e_t; NaN without reconstruction */
+    uint64_t tokens_rejected;  /* kept by the mask, in samples with a bad value */
+    double l0_median, l0_p95;  /* latents a token, over encoded tokens; NaN for none */
+    double explained_variance; /* 1 - mean e_t; NaN without reconstruction or when V is 0 */
 };
 
 void encode_result_release(struct encode_result *result);
@@ -68,11 +73,12 @@ typedef void encode_progress(void *context, size_t done, size_t total);
 
 /*
  * STATUS_INVALID: widths differ (both named). STATUS_CANCELED when the workers' cancel was
- * requested; `result` is released then.
+ * requested. `result` is all zero on failure. A code outside the range of float counts as a bad
+ * value, like one in the activations.
  */
 MUST_CHECK
 enum status encode_run(struct encode_result *result, const struct sae *sae,
-                       struct activations *activations, const struct encode_config *config,
+                       const struct activations *activations, const struct encode_config *config,
                        const struct kernels *kernels, struct workers *workers,
                        encode_progress *progress, void *progress_context, struct error *err);
 

@@ -24,14 +24,18 @@ struct pool;
 
 MUST_CHECK
 enum status pool_new(struct pool **pool, size_t d_sae, struct error *err);
-void pool_free(struct pool *pool);
+void pool_free(struct pool *pool); /* accepts NULL */
 
-/* Take in the next used token of the current sample. */
+/* Take in the next used token of the current sample; its values are finite. */
 void pool_add(struct pool *pool, struct sparse_row code);
+
+/* Forget the current sample and start the next one. */
+void pool_clear(struct pool *pool);
 
 /*
  * Append the sample's vector to `out` (nonzeros only, columns ascending) and start the next one. A
- * sample without tokens appends an empty row. STATUS_NOMEM.
+ * sample without tokens appends an empty row. Sums are kept in double; what float cannot
+ * hold becomes the largest float. STATUS_NOMEM.
  */
 MUST_CHECK
 enum status pool_finish(struct pool *pool, enum pooling pooling, struct csr *out,

@@ -1,0 +1,384 @@
+#include "sae/sae_stats.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sae/token_blocks.h"
+#include "sae/token_stats.h"
+
+enum {
+    DENSEST_MAX = 10
+};
+
+/* A latent active in more than this share of the tokens is dense. */
+static const double dense_share = 0.1;
+
+void sae_stats_release(struct sae_stats *stats)
+{
+    mem_free(stats->densest);
+    mem_free(stats->densest_frequency);
+    *stats = (struct sae_stats){0};
+}
+
+/* What the readings of the same tokens share. */
+struct reading {
+    const struct sae *sae;
+    const struct activations *activations;
+    const struct kernels *kernels;
+    struct workers *workers;
+    double norm_max;
+};
+
+static struct token_blocks_config blocks_config(const struct reading *reading)
+{
+    return (struct token_blocks_config){
+        .activations = reading->activations,
+        .end = activations_tokens(reading->activations),
+        .block_tokens = sae_block_tokens(reading->sae),
+        .norm_max = reading->norm_max,
+        .workers = reading->workers,
+    };
+}
+
+/* First reading: norms [SAE_STATS_TOKENS] of the tokens. */
+static enum status read_norms(const struct reading *reading, double *norms, size_t *n_norms,
+                              struct error *err)
+{
+    const struct token_blocks_config config = blocks_config(reading);
+    const struct token_block *block = NULL;
+    struct token_blocks *blocks = NULL;
+    size_t n = 0;
+    enum status st = token_blocks_new(&blocks, &config, err);
+
+    while (!st && n < SAE_STATS_TOKENS && !(st = token_blocks_next(blocks, &block, err)) && block) {
+        for (size_t t = 0; t < block->n && n < SAE_STATS_TOKENS; t++) {
+            if (block->state[t] == TOKEN_USED)
+                norms[n++] = block->norm[t];
+        }
+    }
+    *n_norms = n;
+    token_blocks_free(blocks);
+    return st;
+}
+
+/* Second reading: their spread, and which are sinks. */
+static enum status read_moments(const struct reading *reading, struct sae_stats *stats,
+                                struct moments *moments, struct error *err)
+{
+    const struct token_blocks_config config = blocks_config(reading);
+    const struct token_block *block = NULL;
+    struct token_blocks *blocks = NULL;
+    uint64_t left = stats->tokens;
+    enum status st = token_blocks_new(&blocks, &config, err);
+
+    while (!st && left > 0 && !(st = token_blocks_next(blocks, &block, err)) && block) {
+        for (size_t t = 0; t < block->n && left > 0; t++) {
+            if (block->state[t] == TOKEN_USED)
+                moments_add(moments, matrix_view_row(block->x, block->row[t]));
+            stats->sink_tokens += block->state[t] == TOKEN_SINK;
+            left -= block->state[t] == TOKEN_USED || block->state[t] == TOKEN_SINK;
+        }
+    }
+    token_blocks_free(blocks);
+    return st;
+}
+
+/* What the codes of the tokens add up to. */
+struct tally {
+    struct l0_histogram l0;
+    uint32_t *active; /* [d_sae] tokens in which a latent fired */
+    double error_sum;
+    uint64_t n; /* tokens encoded */
+};
+
+static void tally_code(struct tally *tally, struct sparse_row code)
+{
+    l0_histogram_add(&tally->l0, code.n);
+    for (size_t e = 0; e < code.n; e++)
+        tally->active[code.indices[e]]++;
+    tally->n++;
+}
+
+/* Third reading: encode them. */
+static enum status read_codes(const struct reading *reading, uint64_t left, struct tally *tally,
+                              struct error *err)
+{
+    struct token_blocks_config config = blocks_config(reading);
+    const struct token_block *block = NULL;
+    struct token_blocks *blocks = NULL;
+    enum status st;
+
+    config.sae = reading->sae;
+    config.kernels = reading->kernels;
+    config.reconstruct = reading->sae->reconstructs;
+    st = token_blocks_new(&blocks, &config, err);
+    while (!st && left > 0 && !(st = token_blocks_next(blocks, &block, err)) && block) {
+        for (size_t t = 0; t < block->n && left > 0; t++) {
+            if (block->state[t] == TOKEN_USED) {
+                tally_code(tally, csr_view_row(csr_as_view(&block->codes), block->row[t]));
+                if (config.reconstruct)
+                    tally->error_sum += block->errors[block->row[t]];
+            }
+            left -= block->state[t] == TOKEN_USED || block->state[t] == TOKEN_SINK;
+        }
+    }
+    token_blocks_free(blocks);
+    return st;
+}
+
+/* Insert latent j, ties after what is there: the lower latent comes first. */
+static void offer_densest(struct sae_stats *stats, size_t j, double frequency)
+{
+    size_t at = stats->n_densest;
+
+    while (at > 0 && stats->densest_frequency[at - 1] < frequency)
+        at--;
+    if (at == DENSEST_MAX)
+        return;
+    if (stats->n_densest < DENSEST_MAX)
+        stats->n_densest++;
+    for (size_t i = stats->n_densest - 1; i > at; i--) {
+        stats->densest[i] = stats->densest[i - 1];
+        stats->densest_frequency[i] = stats->densest_frequency[i - 1];
+    }
+    stats->densest[at] = (uint32_t)j;
+    stats->densest_frequency[at] = frequency;
+}
+
+static void summarize(struct sae_stats *stats, const struct sae *sae, const struct tally *tally,
+                      double variance)
+{
+    size_t n_dead = 0, n_dense = 0;
+
+    stats->l0_median = l0_histogram_quantile(&tally->l0, 0.5);
+    stats->l0_p95 = l0_histogram_quantile(&tally->l0, 0.95);
+    stats->explained_variance = (double)NAN;
+    stats->dead = stats->dense = (double)NAN;
+    if (tally->n == 0)
+        return;
+    for (size_t j = 0; j < sae->d_sae; j++) {
+        double frequency = (double)tally->active[j] / (double)tally->n;
+
+        n_dead += tally->active[j] == 0;
+        n_dense += frequency > dense_share;
+        if (tally->active[j] > 0)
+            offer_densest(stats, j, frequency);
+    }
+    stats->dead = (double)n_dead / (double)sae->d_sae;
+    stats->dense = (double)n_dense / (double)sae->d_sae;
+    if (sae->reconstructs && variance > 0)
+        stats->explained_variance = 1 - tally->error_sum / (double)tally->n / variance;
+}
+
+enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
+                              const struct activations *activations, double sink_norm,
+                              const struct kernels *kernels, struct workers *workers,
+                              struct error *err)
+{
+    struct reading reading = {
+        .sae = sae,
+        .activations = activations,
+        .kernels = kernels,
+        .workers = workers,
+        .norm_max = (double)INFINITY,
+    };
+    struct moments moments = {0};
+    struct tally tally = {0};
+    double *norms = NULL;
+    size_t n_norms = 0;
+    enum status st;
+
+    *stats = (struct sae_stats){0};
+    st = token_blocks_check_width(sae, activations, err);
+    if (st)
+        return st;
+    norms = mem_alloc(SAE_STATS_TOKENS, sizeof(*norms));
+    tally.active = mem_zalloc(sae->d_sae, sizeof(*tally.active));
+    stats->densest = mem_alloc(DENSEST_MAX, sizeof(*stats->densest));
+    stats->densest_frequency = mem_alloc(DENSEST_MAX, sizeof(*stats->densest_frequency));
+    if (!norms || !tally.active || !stats->densest || !stats->densest_frequency)
+        st = error_nomem(err);
+    if (!st)
+        st = moments_init(&moments, sae->d_in, err);
+    if (!st)
+        st = l0_histogram_init(&tally.l0, sae->d_sae, err);
+    if (!st)
+        st = read_norms(&reading, norms, &n_norms, err);
+    if (!st) {
+        stats->tokens = n_norms;
+        stats->norm_median = median_of(norms, n_norms);
+        if (sink_norm > 0 && n_norms > 0 && !activations_pooled(activations))
+            reading.norm_max = sink_norm * stats->norm_median;
+        st = read_moments(&reading, stats, &moments, err);
+    }
+    if (!st)
+        st = read_codes(&reading, stats->tokens, &tally, err);
+    if (!st)
+        summarize(stats, sae, &tally, moments_variance(&moments));
+    l0_histogram_release(&tally.l0);
+    moments_release(&moments);
+    mem_free(tally.active);
+    mem_free(norms);
+    if (st)
+        sae_stats_release(stats);
+    return st;
+}
+
+/* Say so if L0 is more than this far from what the SAE was made for, in either direction. */
+static const double l0_factor = 2;
+
+/* What the figures suggest is wrong, one line each into `out`, each ended by a line feed. */
+static void list_findings(const struct sae *sae, const struct sae_stats *stats, struct text *out)
+{
+    if (sae->warnings && sae->warnings[0]) {
+        text_append(out, sae->warnings);
+        if (out->length && text_string(out)[out->length - 1] != '\n')
+            text_append_char(out, '\n');
+    }
+    if (!stats)
+        return;
+    if (sae->declared_l0 > 0 && (stats->l0_median > l0_factor * sae->declared_l0 ||
+                                 stats->l0_median < sae->declared_l0 / l0_factor))
+        text_appendf(out,
+                     "median L0 is %.6g on these activations, %.6g is declared: is this the right "
+                     "model, layer and activation function?\n",
+                     stats->l0_median, sae->declared_l0);
+    if (stats->explained_variance < 0)
+        text_appendf(out,
+                     "the reconstruction is worse than the mean (explained variance %.3f): another "
+                     "model, layer or scale than the SAE was trained on?\n",
+                     stats->explained_variance);
+}
+
+static void describe_stats(const struct sae *sae, const struct sae_stats *stats, struct text *out)
+{
+    text_appendf(out, "; L0 %.6g (p95 %.6g", stats->l0_median, stats->l0_p95);
+    if (sae->declared_l0 > 0)
+        text_appendf(out, ", declared %.6g", sae->declared_l0);
+    text_append(out, ")");
+    if (isfinite(stats->explained_variance))
+        text_appendf(out, ", explained variance %.3f", stats->explained_variance);
+    text_appendf(out, ", dead %.1f %%, dense %.1f %%", 100 * stats->dead, 100 * stats->dense);
+    text_appendf(out, ", median |x| %.4g, sinks %" PRIu64 ", on %" PRIu64 " tokens",
+                 stats->norm_median, stats->sink_tokens, stats->tokens);
+}
+
+void sae_describe(const struct sae *sae, const struct sae_stats *stats, struct text *out)
+{
+    struct text findings = {0};
+
+    text_appendf(out, "%s %s: %s; d_in %zu, d_sae %zu, %s", sae->scheme ? sae->scheme : "SAE",
+                 activation_name(sae->activation), sae->formula ? sae->formula : "", sae->d_in,
+                 sae->d_sae, sae->dtype ? sae->dtype : "unknown type");
+    if (stats && stats->tokens > stats->sink_tokens)
+        describe_stats(sae, stats, out);
+    else if (sae->declared_l0 > 0)
+        text_appendf(out, "; declared L0 %.6g", sae->declared_l0);
+    list_findings(sae, stats, &findings);
+    for (const char *line = text_string(&findings); *line;) {
+        size_t n = strcspn(line, "\n");
+
+        text_append(out, "\nwarning: ");
+        text_append_n(out, line, n);
+        line += n + (line[n] == '\n');
+    }
+    out->failed |= findings.failed;
+    text_release(&findings);
+}
+
+/* Paths may hold any bytes: what is not UTF-8 becomes '?'. */
+static void append_string(struct text *out, const char *s)
+{
+    struct text clean = {0};
+
+    if (!s) {
+        text_append(out, "null");
+        return;
+    }
+    for (size_t n = strlen(s); n > 0;) {
+        size_t valid = text_utf8_valid(s, n);
+
+        text_append_n(&clean, s, valid);
+        if (valid < n)
+            text_append_char(&clean, '?');
+        s += valid + (valid < n);
+        n -= valid + (valid < n);
+    }
+    text_append_json_string(out, text_string(&clean), clean.length);
+    out->failed |= clean.failed;
+    text_release(&clean);
+}
+
+static void append_member(struct text *out, const char *key, const char *value)
+{
+    text_appendf(out, ",\"%s\":", key);
+    append_string(out, value);
+}
+
+static void append_number(struct text *out, const char *key, double value)
+{
+    text_appendf(out, ",\"%s\":", key);
+    text_append_double(out, value);
+}
+
+static void append_stats(struct text *out, const struct sae_stats *stats)
+{
+    text_appendf(out, ",\"tokens\":%" PRIu64 ",\"sink_tokens\":%" PRIu64, stats->tokens,
+                 stats->sink_tokens);
+    append_number(out, "norm_median", stats->norm_median);
+    append_number(out, "l0_median", stats->l0_median);
+    append_number(out, "l0_p95", stats->l0_p95);
+    append_number(out, "dead", stats->dead);
+    append_number(out, "dense", stats->dense);
+    append_number(out, "explained_variance", stats->explained_variance);
+    text_append(out, ",\"densest\":[");
+    for (size_t i = 0; i < stats->n_densest; i++) {
+        text_appendf(out, "%s{\"latent\":%" PRIu32, i ? "," : "", stats->densest[i]);
+        append_number(out, "frequency", stats->densest_frequency[i]);
+        text_append(out, "}");
+    }
+    text_append(out, "]");
+}
+
+void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, struct text *out)
+{
+    struct text findings = {0};
+    char hex[HASH128_HEX_SIZE];
+    const char *separator = "";
+
+    hash128_hex(sae->hash, hex);
+    text_append(out, "\"scheme\":");
+    append_string(out, sae->scheme);
+    append_member(out, "activation", activation_name(sae->activation));
+    append_member(out, "formula", sae->formula);
+    append_member(out, "path", sae->path);
+    append_member(out, "hash", hex);
+    text_appendf(out, ",\"d_in\":%zu,\"d_sae\":%zu", sae->d_in, sae->d_sae);
+    append_member(out, "dtype", sae->dtype);
+    append_member(out, "model", sae->model);
+    append_member(out, "hook", sae->hook);
+    append_number(out, "declared_l0", sae->declared_l0 > 0 ? sae->declared_l0 : (double)NAN);
+    text_appendf(out, ",\"reconstructs\":%s", sae->reconstructs ? "true" : "false");
+    if (stats)
+        append_stats(out, stats);
+    text_append(out, ",\"warnings\":[");
+    list_findings(sae, stats, &findings);
+    for (const char *line = text_string(&findings); *line;) {
+        size_t n = strcspn(line, "\n");
+        char *copy = mem_strndup(line, n);
+
+        text_append(out, separator);
+        if (copy)
+            append_string(out, copy);
+        else
+            out->failed = true;
+        mem_free(copy);
+        separator = ",";
+        line += n + (line[n] == '\n');
+    }
+    text_append(out, "]");
+    out->failed |= findings.failed;
+    text_release(&findings);
+}
