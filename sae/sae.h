@@ -35,9 +35,9 @@ struct sae {
     enum activation activation;
     uint32_t k;           /* topk, topk_signed: latents a token; groupmax: groups; else 0 */
     struct matrix w_enc;  /* [d_in, d_sae], scales folded in */
-    float *b_enc;         /* [d_sae] */
-    float *threshold;     /* [d_sae], jumprelu only, never below 0 */
-    float *b_gate;        /* [d_sae], gated only; b_enc is 0 then */
+    float *b_enc;         /* [d_sae], subtraction folded in: for gated nothing else */
+    float *threshold;     /* [d_sae], a latent fires above it: jumprelu, never below 0, and gated,
+                           * -b_gate, since a + b_gate > 0 iff a > -b_gate; else NULL */
     float *r_mag, *b_mag; /* [d_sae], gated only; r_mag is exp(r_mag) already */
 
     /* The decoder, absent (w_dec.data NULL) when it was not asked for or not there. */
@@ -61,7 +61,8 @@ void sae_release(struct sae *sae);
 
 /*
  * Scratch for one thread. Tokens are encoded in blocks of at most sae_block_tokens() rows, latents
- * in panels, so that no [tokens, d_sae] matrix is ever in memory.
+ * in panels, so that no [tokens, d_sae] matrix is ever in memory. A block is 256 rows, fewer where
+ * a row may have so many nonzeros that 256 of them would exceed four million.
  */
 struct sae_workspace;
 
@@ -88,7 +89,9 @@ enum status sae_encode(const struct sae *sae, struct matrix_view x, struct sae_w
 
 /*
  * Squared reconstruction errors |x_t - x_hat_t|^2, in double. x [n, d_in] as given to sae_encode,
- * codes its result, errors [n]. sae->reconstructs must hold. Cost: O(nnz d_in).
+ * codes its result, errors [n]. x_hat is in the space of x: z W_dec + b_dec, then times the token's
+ * std (without eps, as the libraries do) plus its mean for SAE_NORM_LAYER, times |x| / sqrt(d_in)
+ * for SAE_NORM_CONSTANT. sae->reconstructs must hold. Cost: O(nnz d_in).
  */
 void sae_reconstruction_errors(const struct sae *sae, struct matrix_view x, struct csr_view codes,
                                struct sae_workspace *ws, double *errors);

@@ -1,0 +1,355 @@
+#include "sae/sae_find.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "settings/setting.h"
+
+#define LISTED_MAX 6
+
+/* A search that meets so many files was pointed at the wrong place. */
+#define FILES_MAX 100000
+
+void sae_found_release(struct sae_found *found)
+{
+    sae_files_release(&found->files);
+    *found = (struct sae_found){0};
+}
+
+/* Paths -------------------------------------------------------------------------------------- */
+
+/* NULL when memory is short. */
+static char *join_path(const char *folder, const char *name)
+{
+    size_t length = strlen(folder);
+    struct text path = {0};
+    char *copy = NULL;
+
+    text_append(&path, folder);
+    if (length && folder[length - 1] != '/')
+        text_append_char(&path, '/');
+    text_append(&path, name);
+    if (!path.failed)
+        copy = mem_strdup(text_string(&path));
+    text_release(&path);
+    return copy;
+}
+
+enum status sae_files_init(struct sae_files *files, const char *path, struct error *err)
+{
+    const char *slash = strrchr(path, '/');
+
+    *files = (struct sae_files){0};
+    files->path = mem_strdup(path);
+    if (!slash)
+        files->folder = mem_strdup(".");
+    else
+        files->folder = mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    if (!files->path || !files->folder) {
+        sae_files_release(files);
+        return error_nomem(err);
+    }
+    files->name = files->path + (slash ? slash + 1 - path : 0);
+    return STATUS_OK;
+}
+
+void sae_files_release(struct sae_files *files)
+{
+    mem_free(files->path);
+    mem_free(files->folder);
+    *files = (struct sae_files){0};
+}
+
+bool sae_files_beside(const struct sae_files *files, const char *name)
+{
+    char *path = join_path(files->folder, name);
+    struct stat status;
+    bool there = path && stat(path, &status) == 0 && S_ISREG(status.st_mode);
+
+    mem_free(path);
+    return there;
+}
+
+/* Folders ------------------------------------------------------------------------------------ */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Visible names, sorted, so that a search does not depend on the file system. */
+static enum status read_folder(struct string_list *names, const char *folder, struct error *err)
+{
+    DIR *dir = opendir(folder);
+    enum status st = STATUS_OK;
+
+    if (!dir)
+        return error_set(err, STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (;;) {
+        const struct dirent *entry;
+
+        errno = 0;
+        entry = readdir(dir);
+        if (!entry && errno)
+            st = error_set(err, STATUS_IO, "%s: %s", folder, strerror(errno));
+        if (!entry)
+            break;
+        if (entry->d_name[0] == '.')
+            continue;
+        if (names->n == FILES_MAX) {
+            st = error_set(err, STATUS_INVALID, "%s: more than %d files; name the SAE's own folder",
+                           folder, FILES_MAX);
+            break;
+        }
+        st = string_list_append(names, entry->d_name, err);
+        if (st)
+            break;
+    }
+    closedir(dir);
+    if (names->n)
+        qsort(names->items, names->n, sizeof(*names->items), compare_names);
+    return st;
+}
+
+static void append_listed(struct text *out, size_t i, const char *name)
+{
+    if (i < LISTED_MAX)
+        text_appendf(out, "%s'%s'", i ? ", " : "", name);
+}
+
+static void append_rest(struct text *out, size_t n)
+{
+    if (n > LISTED_MAX)
+        text_appendf(out, " and %zu more", n - LISTED_MAX);
+}
+
+void sae_find_list(const char *folder, struct text *out)
+{
+    struct string_list names = {0};
+
+    if (read_folder(&names, folder, NULL) || names.n == 0)
+        text_append(out, "nothing");
+    for (size_t i = 0; i < names.n; i++)
+        append_listed(out, i, names.items[i]);
+    append_rest(out, names.n);
+    string_list_release(&names);
+}
+
+/* Search ------------------------------------------------------------------------------------- */
+
+struct folder_id {
+    dev_t device;
+    ino_t inode;
+};
+
+struct search {
+    const struct sae_scheme *only;
+    const char *root;
+
+    struct sae_found *found; /* schemes that we read */
+    size_t n_found, found_capacity;
+    struct sae_found unread; /* the first of a family that we do not */
+    size_t n_files;
+    struct text listed; /* the first few files */
+
+    struct folder_id *visited; /* a link back up must not be followed for ever */
+    size_t n_visited, visited_capacity;
+};
+
+static enum status search_folder(struct search *search, const char *folder, unsigned depth,
+                                 struct error *err);
+
+/* Two schemes for one file are two candidates: the message that lists them shows it. */
+static enum status add_found(struct search *search, const struct sae_scheme *scheme,
+                             const char *path, struct error *err)
+{
+    void *p = search->found;
+    bool ok = mem_grow(&p, &search->found_capacity, search->n_found + 1, sizeof(*search->found));
+    enum status st;
+
+    search->found = p;
+    if (!ok)
+        return error_nomem(err);
+    st = sae_files_init(&search->found[search->n_found].files, path, err);
+    if (st)
+        return st;
+    search->found[search->n_found++].scheme = scheme;
+    return STATUS_OK;
+}
+
+static enum status search_file(struct search *search, const char *path, struct error *err)
+{
+    struct sae_files files;
+    enum status st;
+
+    if (search->n_files == FILES_MAX)
+        return error_set(err, STATUS_INVALID, "more than %d files; name the SAE's own folder",
+                         FILES_MAX);
+    append_listed(&search->listed, search->n_files++, path + strlen(search->root));
+    st = sae_files_init(&files, path, err);
+    if (st)
+        return st;
+    for (size_t i = 0; sae_schemes[i] && !st; i++) {
+        const struct sae_scheme *scheme = sae_schemes[i];
+
+        if ((search->only && scheme != search->only) || !scheme->detect(&files))
+            continue;
+        if (scheme->describe) {
+            st = add_found(search, scheme, path, err);
+        } else if (!search->unread.scheme) {
+            st = sae_files_init(&search->unread.files, path, err);
+            search->unread.scheme = scheme;
+        }
+    }
+    sae_files_release(&files);
+    return st;
+}
+
+static enum status visit_folder(struct search *search, const char *folder,
+                                const struct stat *status, unsigned depth, struct error *err)
+{
+    struct folder_id id = {.device = status->st_dev, .inode = status->st_ino};
+    void *p = search->visited;
+    bool ok;
+
+    for (size_t i = 0; i < search->n_visited; i++)
+        if (search->visited[i].device == id.device && search->visited[i].inode == id.inode)
+            return STATUS_OK;
+    ok = mem_grow(&p, &search->visited_capacity, search->n_visited + 1, sizeof(*search->visited));
+    search->visited = p;
+    if (!ok)
+        return error_nomem(err);
+    search->visited[search->n_visited++] = id;
+    return search_folder(search, folder, depth, err);
+}
+
+static enum status search_folder(struct search *search, const char *folder, unsigned depth,
+                                 struct error *err)
+{
+    struct string_list names = {0};
+    enum status st;
+
+    st = read_folder(&names, folder, err);
+    if (st == STATUS_IO && depth > 0)
+        st = STATUS_OK; /* a folder closed to us is not ours; what was read of it still counts */
+    for (size_t i = 0; i < names.n && !st; i++) {
+        char *path = join_path(folder, names.items[i]);
+        struct stat status;
+
+        if (!path)
+            st = error_nomem(err);
+        else if (stat(path, &status) != 0)
+            st = STATUS_OK; /* a dangling link */
+        else if (S_ISREG(status.st_mode))
+            st = search_file(search, path, err);
+        else if (S_ISDIR(status.st_mode) && depth < SAE_FIND_DEPTH)
+            st = visit_folder(search, path, &status, depth + 1, err);
+        mem_free(path);
+    }
+    string_list_release(&names);
+    return st;
+}
+
+static enum status refuse_several(const struct search *search, struct error *err)
+{
+    struct text list = {0};
+    enum status st;
+
+    for (size_t i = 0; i < search->n_found; i++)
+        append_listed(&list, i, search->found[i].files.path + strlen(search->root));
+    append_rest(&list, search->n_found);
+    st = error_set(err, STATUS_INVALID, "%zu SAEs in it, name one of them: %s", search->n_found,
+                   text_string(&list));
+    text_release(&list);
+    return st;
+}
+
+static enum status refuse_unread(const struct sae_found *unread, struct error *err)
+{
+    return error_set(err, STATUS_UNSUPPORTED,
+                     "'%s' looks like %s, a layout that this version does not read",
+                     unread->files.name, unread->scheme->family);
+}
+
+static enum status refuse_none(struct search *search, struct error *err)
+{
+    if (search->unread.scheme)
+        return refuse_unread(&search->unread, err);
+    append_rest(&search->listed, search->n_files);
+    return error_set(err, STATUS_FORMAT,
+                     "no SAE in it: found %s; expected cfg.json with sae_weights.safetensors "
+                     "(SAELens) or sae.safetensors (sparsify)",
+                     search->n_files ? text_string(&search->listed) : "no files");
+}
+
+static enum status find_in_folder(struct sae_found *found, const char *root,
+                                  const struct stat *status, const struct sae_scheme *only,
+                                  struct error *err)
+{
+    struct search search = {.only = only, .root = root};
+    enum status st;
+
+    st = visit_folder(&search, root, status, 0, err);
+    if (st)
+        goto out;
+    if (search.n_found > 1) {
+        st = refuse_several(&search, err);
+    } else if (search.n_found == 0) {
+        st = refuse_none(&search, err);
+    } else {
+        *found = search.found[0];
+        search.n_found = 0;
+    }
+out:
+    for (size_t i = 0; i < search.n_found; i++)
+        sae_found_release(&search.found[i]);
+    mem_free(search.found);
+    mem_free(search.visited);
+    sae_found_release(&search.unread);
+    text_release(&search.listed);
+    return st;
+}
+
+static enum status find_by_file(struct sae_found *found, const char *path,
+                                const struct sae_scheme *only, struct error *err)
+{
+    struct sae_found unread = {0};
+    enum status st;
+
+    st = sae_files_init(&found->files, path, err);
+    if (st)
+        return st;
+    found->scheme = only;
+    for (size_t i = 0; sae_schemes[i] && !found->scheme; i++) {
+        if (!sae_schemes[i]->detect(&found->files))
+            continue;
+        if (sae_schemes[i]->describe)
+            found->scheme = sae_schemes[i];
+        else if (!unread.scheme)
+            unread = (struct sae_found){.scheme = sae_schemes[i], .files = found->files};
+    }
+    if (!found->scheme && unread.scheme) {
+        st = refuse_unread(&unread, err);
+        sae_found_release(found);
+    }
+    return st;
+}
+
+enum status sae_find(struct sae_found *found, const char *path, const struct sae_scheme *only,
+                     struct error *err)
+{
+    struct stat status;
+
+    *found = (struct sae_found){0};
+    if (stat(path, &status) != 0)
+        return error_set(err, STATUS_IO, "%s", strerror(errno));
+    if (S_ISDIR(status.st_mode))
+        return find_in_folder(found, path, &status, only, err);
+    if (!S_ISREG(status.st_mode))
+        return error_set(err, STATUS_INVALID, "neither a file nor a folder");
+    return find_by_file(found, path, only, err);
+}
