@@ -116,13 +116,3 @@ enum status path_join(char **joined, const char *folder, const char *path, struc
     *joined = out.data;
     return STATUS_OK;
 }
-
-enum status path_stem(char **stem, const char *path, struct error *err)
-{
-    const char *last = strrchr(path, '/');
-    const char *name = last ? last + 1 : path;
-    const char *dot = strrchr(name, '.');
-
-    *stem = dot && dot != name ? mem_strndup(name, (size_t)(dot - name)) : mem_strdup(name);
-    return *stem ? STATUS_OK : error_nomem(err);
-}

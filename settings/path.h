@@ -26,8 +26,4 @@ enum status path_folder(char **folder, const char *path, struct error *err);
 MUST_CHECK
 enum status path_join(char **joined, const char *folder, const char *path, struct error *err);
 
-/* Last part without its extension: "math" for "/a/math.v1/math.yaml". The caller's. */
-MUST_CHECK
-enum status path_stem(char **stem, const char *path, struct error *err);
-
 #endif
