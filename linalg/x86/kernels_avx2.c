@@ -97,23 +97,34 @@ static float dot(const float *x, const float *y, size_t n)
 }
 
 /* Multiply, then add: an fma would round once less than the scalar reference, and clusters would
- * depend on the CPU. The eight accumulators are the 64 columns. */
+ * depend on the CPU. Eight columns an accumulator; an array of them would live in memory wherever
+ * the compiler does not unroll. */
 static void sparse_panel(const uint32_t *indices, const float *values, size_t n, const float *panel,
                          float *out)
 {
-    __m256 sum[KERNELS_PANEL / 8];
+    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
 
-    for (int j = 0; j < KERNELS_PANEL / 8; j++)
-        sum[j] = _mm256_setzero_ps();
-    for (size_t e = 0; e < n; e++) {
-        const float *row = panel + (size_t)indices[e] * KERNELS_PANEL;
-        const __m256 value = _mm256_set1_ps(values[e]);
+    for (size_t i = 0; i < n; i++) {
+        const float *row = panel + (size_t)indices[i] * KERNELS_PANEL;
+        const __m256 value = _mm256_set1_ps(values[i]);
 
-        for (int j = 0; j < KERNELS_PANEL / 8; j++)
-            sum[j] = _mm256_add_ps(sum[j], _mm256_mul_ps(value, _mm256_load_ps(row + 8 * j)));
+        a = _mm256_add_ps(a, _mm256_mul_ps(value, _mm256_load_ps(row)));
+        b = _mm256_add_ps(b, _mm256_mul_ps(value, _mm256_load_ps(row + 8)));
+        c = _mm256_add_ps(c, _mm256_mul_ps(value, _mm256_load_ps(row + 16)));
+        d = _mm256_add_ps(d, _mm256_mul_ps(value, _mm256_load_ps(row + 24)));
+        e = _mm256_add_ps(e, _mm256_mul_ps(value, _mm256_load_ps(row + 32)));
+        f = _mm256_add_ps(f, _mm256_mul_ps(value, _mm256_load_ps(row + 40)));
+        g = _mm256_add_ps(g, _mm256_mul_ps(value, _mm256_load_ps(row + 48)));
+        h = _mm256_add_ps(h, _mm256_mul_ps(value, _mm256_load_ps(row + 56)));
     }
-    for (int j = 0; j < KERNELS_PANEL / 8; j++)
-        _mm256_storeu_ps(out + 8 * j, sum[j]);
+    _mm256_storeu_ps(out, a);
+    _mm256_storeu_ps(out + 8, b);
+    _mm256_storeu_ps(out + 16, c);
+    _mm256_storeu_ps(out + 24, d);
+    _mm256_storeu_ps(out + 32, e);
+    _mm256_storeu_ps(out + 40, f);
+    _mm256_storeu_ps(out + 48, g);
+    _mm256_storeu_ps(out + 56, h);
 }
 
 void kernels_init_avx2(struct kernels *kernels)
