@@ -26,8 +26,8 @@ struct features {
     float *values;         /* [nnz], finite */
     uint64_t *keys;        /* [N] or NULL */
     uint32_t *tokens_used; /* [N] or NULL */
-    float *recon_mean;     /* [N] or NULL */
-    float *recon_max;      /* [N] or NULL */
+    float *recon_mean;     /* [N], finite, or NULL */
+    float *recon_max;      /* [N], finite, or NULL */
     char *sae_hash;        /* 32 hex digits, or NULL */
     char *pooling;         /* "max", ..., or NULL */
     bool pooled_input;     /* metadata input=pooled: encoded from one vector a sample */
@@ -38,12 +38,18 @@ void features_release(struct features *features);
 /* A row has a vector unless it is known to have used no token. */
 bool features_has_vector(const struct features *features, size_t row);
 
-/* Everything is checked: lengths, order, range, finite values. STATUS_FORMAT names row and entry.
+/*
+ * Everything is checked: types, lengths, order, range, finite values. STATUS_FORMAT names the
+ * tensor, the row and the entry; STATUS_UNSUPPORTED for another version; STATUS_IO, STATUS_NOMEM.
+ * On failure `features` is empty. Tensors and metadata not listed above are ignored.
  */
 MUST_CHECK
 enum status features_read(struct features *features, const char *path, struct error *err);
 
-/* NULL columns are left out. Written aside and renamed. */
+/*
+ * NULL columns are left out. Written aside and renamed. What features_read would refuse is refused
+ * here too, with STATUS_INVALID: no file is made that cannot be read.
+ */
 MUST_CHECK
 enum status features_write(const struct features *features, const char *path, struct error *err);
 
