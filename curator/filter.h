@@ -28,8 +28,11 @@ struct quality_rule_config {
  * Decide for n samples that reach the stage, ascending by row: drop [n] 1 or 0. *threshold is the
  * score at or above which all stay: for keep_top that of the lowest kept sample before the cap.
  * Ties at the threshold: the lower row stays (keep_top); below the cap the lowest score of a
- * cluster is dropped first, of equal scores the higher row. Scores are finite.
- * STATUS_NOMEM.
+ * cluster is dropped first, of equal scores the higher row. Scores are finite. With nothing to keep
+ * the threshold of keep_top is infinite; without samples that of mean_minus_std is NaN.
+ *
+ * floor(q n + 0.5) and floor(max_drop_per_cluster n) are evaluated in double as they stand, nothing
+ * added: 0.29 * 100 is below 29, and 28 are dropped. STATUS_NOMEM.
  */
 MUST_CHECK
 enum status filter_quality(unsigned char *drop, double *threshold, const double *scores,
@@ -39,7 +42,7 @@ enum status filter_quality(unsigned char *drop, double *threshold, const double 
 /*
  * Difficulty window: rows outside the quantiles [lo, hi] of the n difficulties that reach the stage
  * (linear interpolation between order statistics, NumPy's default) are dropped. bounds [2] gets
- * the two values.
+ * the two values, NaN if n is 0. STATUS_NOMEM.
  */
 MUST_CHECK
 enum status filter_window(unsigned char *drop, double bounds[2], const double *difficulties,
