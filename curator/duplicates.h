@@ -39,8 +39,17 @@ struct near_config {
  * Near duplicates: MinHash (Broder 1997) with banding finds candidates, the true Jaccard similarity
  * of the shingle sets decides each. Groups are connected components; the first of a group stays:
  * partner[i] is that first sample, similarity[i] the Jaccard value of the pair that tied i to its
- * group (the largest). Words: maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased.
- * Texts without words match nothing.
+ * group: the largest of those compared, which among candidates of up to 32 texts are all. Words:
+ * maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased. Texts without words match
+ * nothing. Config values are above 0, jaccard at most 1.
+ *
+ * Signatures are cut into bands as long as leaves a pair at the threshold a chance above 0.999 to
+ * be found (0.8 and 128 permutations: 25 bands of 5, 0.99995), into single values where the
+ * permutations do not suffice.
+ *
+ * STATUS_NOMEM, STATUS_CANCELED. Cost: 8 bytes a shingle and a band; permutations times shingles,
+ * then one comparison for each candidate and group. Texts that are all alike cost one each; many
+ * texts a little less alike than the threshold can cost a comparison for every pair.
  */
 MUST_CHECK
 enum status duplicates_near(size_t *partner, double *similarity, const struct text_view *texts,
@@ -49,28 +58,32 @@ enum status duplicates_near(size_t *partner, double *similarity, const struct te
 
 /*
  * SAE-space duplicates: within a cluster, a row with cosine >= `cosine` to an earlier row that
- * stays is dropped; partner is the earliest such row. x [n, d] are the vectors as stored in the
- * feature store. Empty rows match nothing.
+ * stays is dropped; partner is the earliest such row, similarity the cosine with it. x [n, d] are
+ * the vectors as stored in the feature store, clusters [n] labels of any value, cosine in (0, 1].
+ * Empty rows match nothing. STATUS_NOMEM, STATUS_CANCELED.
  */
 MUST_CHECK
 enum status duplicates_sae(size_t *partner, double *similarity, struct csr_view x,
                            const uint32_t *clusters, double cosine, struct workers *workers,
                            struct error *err);
 
-/* Word n-grams of benchmark texts. */
+/* Word n-grams of benchmark texts; words as above. */
 struct benchmark_index;
 
+/* ngram > 0. */
 MUST_CHECK
 enum status benchmark_index_new(struct benchmark_index **index, uint32_t ngram, struct error *err);
 void benchmark_index_free(struct benchmark_index *index);
 
-/* Add one benchmark item. A text shorter than n words counts as one n-gram of all its words. */
+/* Add one benchmark item. A text shorter than n words counts as one n-gram of all its words; it
+ * takes a number even without any word. STATUS_NOMEM leaves the index as it was. */
 MUST_CHECK
 enum status benchmark_index_add(struct benchmark_index *index, struct text_view text,
                                 struct error *err);
 
 /* Does `text` share an n-gram with an item? *item is the first such item (order of adding), or
- * DUPLICATE_NONE; *shared how many of the text's n-grams match. Hash hits are verified. */
+ * DUPLICATE_NONE; *shared how many of the text's n-grams match, repeats counted. Hash hits are
+ * verified. Shareable between threads while nothing is added. STATUS_NOMEM. */
 MUST_CHECK
 enum status benchmark_index_match(const struct benchmark_index *index, struct text_view text,
                                   size_t *item, size_t *shared, struct error *err);

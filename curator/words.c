@@ -1,0 +1,76 @@
+#include "curator/words.h"
+
+#include <stdbool.h>
+
+#include "base/mem.h"
+
+void words_release(struct words *words)
+{
+    mem_free(words->bytes);
+    mem_free(words->starts);
+    *words = (struct words){0};
+}
+
+/* Not isalnum(): words must not depend on the locale. */
+static bool is_word_byte(unsigned char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* Room for a word more and the end of the last. */
+static bool reserve_start(struct words *words)
+{
+    void *p = words->starts;
+    bool ok = mem_grow(&p, &words->starts_capacity, words->n + 2, sizeof(*words->starts));
+
+    words->starts = p;
+    return ok;
+}
+
+enum status words_split(struct words *words, struct text_view text, struct error *err)
+{
+    void *p = words->bytes;
+    size_t length = 0;
+    bool ok;
+
+    words->n = 0;
+    /* Words take no more bytes than the text, the space after the last word aside. */
+    ok = text.length < SIZE_MAX && mem_grow(&p, &words->bytes_capacity, text.length + 1, 1);
+    words->bytes = p;
+    if (!ok || !reserve_start(words))
+        return error_nomem(err);
+    for (size_t i = 0; i < text.length;) {
+        if (!is_word_byte((unsigned char)text.bytes[i])) {
+            i++;
+            continue;
+        }
+        if (!reserve_start(words))
+            return error_nomem(err);
+        words->starts[words->n++] = length;
+        for (; i < text.length && is_word_byte((unsigned char)text.bytes[i]); i++)
+            words->bytes[length++] = lower(text.bytes[i]);
+        words->bytes[length++] = ' ';
+    }
+    words->starts[words->n] = length;
+    return STATUS_OK;
+}
+
+size_t words_runs(const struct words *words, size_t length)
+{
+    if (words->n == 0)
+        return 0;
+    return words->n < length ? 1 : words->n - length + 1;
+}
+
+struct text_view words_run(const struct words *words, size_t i, size_t length)
+{
+    size_t last = words->n < length ? words->n : i + length;
+
+    return (struct text_view){.bytes = words->bytes + words->starts[i],
+                              .length = words->starts[last] - words->starts[i]};
+}

@@ -1,0 +1,35 @@
+/*
+ * curator/words.h - a text as its words, for comparing texts by runs of words.
+ *
+ * Words are maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased. They are stored
+ * one after another, a space after each: a run of words is then one run of bytes, and two runs of
+ * words are equal exactly if their bytes are.
+ */
+#ifndef CURATOR_WORDS_H
+#define CURATOR_WORDS_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "curator/duplicates.h"
+
+struct words {
+    char *bytes;
+    size_t *starts; /* [n + 1]; word i at starts[i] .. starts[i + 1] - 1 */
+    size_t n;
+    size_t bytes_capacity, starts_capacity;
+};
+
+void words_release(struct words *words);
+
+/* Overwrite `words` with those of `text`; capacity is kept. STATUS_NOMEM. Cost: O(length). */
+MUST_CHECK
+enum status words_split(struct words *words, struct text_view text, struct error *err);
+
+/* Runs of `length` words there are; a shorter text is one run of all its words. 0 without words. */
+size_t words_runs(const struct words *words, size_t length);
+
+/* Run i < words_runs(words, length) as bytes; borrowed until `words` changes. */
+struct text_view words_run(const struct words *words, size_t i, size_t length);
+
+#endif
