@@ -1,0 +1,76 @@
+/*
+ * curator/dataset.h - JSONL rows to samples.
+ *
+ * Rows are kept byte for byte, so that kept.jsonl holds what came in. The canonical prompt is the
+ * text of a string prompt, or for a chat list each message as role, 0x1F, content, 0x1E; content
+ * parts are joined (a part's `text`, else its compact JSON), null is empty. The key is XXH3-64 of
+ * it, identity goes by XXH3-128.
+ */
+#ifndef CURATOR_DATASET_H
+#define CURATOR_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "curator/recipe.h"
+#include "curator/sample.h"
+#include "settings/setting.h"
+
+struct dataset {
+    struct sample *samples; /* [n], one a line, malformed ones too */
+    size_t n;
+    size_t n_malformed;
+    uint64_t rows_total; /* lines in all files; more than n only with input.limit */
+    struct text text;    /* what the spans point into */
+    /* How many rows carry each label, and the range of the difficulty column before mapping. */
+    size_t n_quality, n_difficulty;
+    size_t n_labels_without_number; /* strings such as "Level ?" */
+    double difficulty_min, difficulty_max;
+    size_t samples_capacity;
+};
+
+void dataset_release(struct dataset *data);
+
+/*
+ * Read input.data (globs expanded already) by input.fields and input.difficulty_scale, at most
+ * input.limit rows.
+ *
+ * STATUS_BAD_ROWS: more malformed rows than on_error.max_bad; names the first one beyond.
+ * STATUS_FORMAT: a repeated id (names both rows), a damaged archive, a Parquet file (with the
+ * command that converts it), no rows at all. STATUS_IO.
+ */
+MUST_CHECK
+enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
+                         struct error *err);
+
+const char *dataset_bytes(const struct dataset *data, struct span span);
+
+/* Rows ordered by (hash of id, row), for dataset_index_find. */
+struct dataset_index {
+    struct dataset_index_entry {
+        uint64_t hash;
+        size_t row;
+    } *entries;
+    size_t n;
+};
+MUST_CHECK
+enum status dataset_index_make(struct dataset_index *index, const struct dataset *data,
+                               struct error *err);
+void dataset_index_release(struct dataset_index *index);
+size_t dataset_index_find(const struct dataset_index *index, const struct dataset *data,
+                          const char *id, size_t length);
+
+/*
+ * Read a labels file, JSONL {"id" or "row", "label"}: labels [n] get NaN where there is none. A
+ * label is a number or a bool; null counts as none. With `data` NULL only "row" is understood.
+ * STATUS_FORMAT: a malformed line, a row out of range, two labels for one sample (file, line and
+ * what was found). *n_unknown counts ids that are not in the data.
+ */
+MUST_CHECK
+enum status labels_read(double *labels, size_t n, size_t *n_unknown, const char *path,
+                        const struct dataset *data, struct error *err);
+
+#endif

@@ -1,0 +1,147 @@
+#include "curator/inputs.h"
+
+#include <glob.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+void inputs_release(struct inputs *inputs)
+{
+    for (size_t i = 0; i < inputs->n; i++)
+        mem_free(inputs->files[i].path);
+    mem_free(inputs->files);
+    *inputs = (struct inputs){0};
+}
+
+static enum status expand_one(struct string_list *out, const char *pattern, const char *key,
+                              struct error *err)
+{
+    glob_t found = {0};
+    enum status st = STATUS_OK;
+    int code;
+
+    /* A file that is there by that very name is no pattern, whatever it contains. */
+    if (!strpbrk(pattern, "*?["))
+        return string_list_append(out, pattern, err);
+    code = glob(pattern, GLOB_ERR, NULL, &found);
+    if (code == GLOB_NOMATCH)
+        st = error_set(err, STATUS_INVALID, "%s: '%s' matches no file", key, pattern);
+    else if (code == GLOB_NOSPACE)
+        st = error_nomem(err);
+    else if (code)
+        st = error_set(err, STATUS_IO, "%s: '%s': a folder cannot be read", key, pattern);
+    for (size_t i = 0; !st && i < found.gl_pathc; i++)
+        st = string_list_append(out, found.gl_pathv[i], err);
+    globfree(&found);
+    return st;
+}
+
+static enum status expand_list(struct string_list *list, const char *key, struct error *err)
+{
+    struct string_list expanded = {0};
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; !st && i < list->n; i++)
+        st = expand_one(&expanded, list->items[i], key, err);
+    if (st) {
+        string_list_release(&expanded);
+        return st;
+    }
+    string_list_release(list);
+    *list = expanded;
+    return STATUS_OK;
+}
+
+enum status inputs_expand(struct recipe *recipe, struct error *err)
+{
+    enum status st = expand_list(&recipe->input.data, "input.data", err);
+
+    if (!st)
+        st = expand_list(&recipe->input.activations, "input.activations", err);
+    if (!st)
+        st = expand_list(&recipe->decontaminate.against, "decontaminate.against", err);
+    return st;
+}
+
+static enum status hash_one(struct inputs *inputs, const char *role, const char *path,
+                            struct error *err)
+{
+    struct input_file *file;
+    void *files = inputs->files;
+    enum status st;
+
+    if (!mem_grow(&files, &inputs->capacity, inputs->n + 1, sizeof(*inputs->files)))
+        return error_nomem(err);
+    inputs->files = files;
+    file = &inputs->files[inputs->n];
+    *file = (struct input_file){.role = role};
+    st = hash_file(&file->hash, &file->bytes, path, err);
+    if (st)
+        return error_wrap(err, st, "%s", role);
+    file->path = mem_strdup(path);
+    if (!file->path)
+        return error_nomem(err);
+    inputs->n++;
+    return STATUS_OK;
+}
+
+static enum status hash_list(struct inputs *inputs, const char *role,
+                             const struct string_list *list, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; !st && i < list->n; i++)
+        st = hash_one(inputs, role, list->items[i], err);
+    return st;
+}
+
+enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe,
+                        const char *sae_weights, struct error *err)
+{
+    const struct {
+        const char *role, *path, *word; /* `word` in place of a path is not a file */
+    } single[] = {
+        {"input.features", recipe->input.features, ""},
+        {"sae", sae_weights, ""},
+        {"quality.probe", recipe->quality.probe, "recon"},
+        {"quality.fit_labels", recipe->quality.fit_labels, "field"},
+        {"difficulty.probe", recipe->difficulty.probe, ""},
+        {"difficulty.fit_labels", recipe->difficulty.fit_labels, "field"},
+    };
+    enum status st;
+
+    *inputs = (struct inputs){0};
+    st = hash_list(inputs, "input.data", &recipe->input.data, err);
+    if (!st)
+        st = hash_list(inputs, "input.activations", &recipe->input.activations, err);
+    if (!st)
+        st = hash_list(inputs, "decontaminate.against", &recipe->decontaminate.against, err);
+    for (size_t i = 0; !st && i < sizeof(single) / sizeof(*single); i++) {
+        if (single[i].path && strcmp(single[i].path, single[i].word) != 0)
+            st = hash_one(inputs, single[i].role, single[i].path, err);
+    }
+    if (st)
+        inputs_release(inputs);
+    return st;
+}
+
+enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                               const struct text *lock, struct error *err)
+{
+    struct text all = {0};
+    enum status st;
+
+    text_appendf(&all, "saerl %s\n", SAERL_VERSION);
+    text_append_n(&all, text_string(lock), lock->length);
+    for (size_t i = 0; i < inputs->n; i++) {
+        char hex[HASH128_HEX_SIZE];
+
+        hash128_hex(inputs->files[i].hash, hex);
+        text_appendf(&all, "%s %s\n", inputs->files[i].role, hex);
+    }
+    st = text_check(&all, err);
+    if (!st)
+        *fingerprint = hash128(text_string(&all), all.length);
+    text_release(&all);
+    return st;
+}

@@ -1,0 +1,50 @@
+/*
+ * curator/inputs.h - the files a run reads: globs expanded, contents hashed.
+ */
+#ifndef CURATOR_INPUTS_H
+#define CURATOR_INPUTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text.h"
+#include "curator/recipe.h"
+#include "settings/setting.h"
+
+struct input_file {
+    char *path;
+    const char *role; /* "data", "activations", "sae", ... */
+    uint64_t bytes;
+    struct hash128 hash; /* XXH3-128 of the contents */
+};
+
+struct inputs {
+    struct input_file *files; /* in a fixed order: by role, then as listed */
+    size_t n, capacity;
+};
+
+void inputs_release(struct inputs *inputs);
+
+/*
+ * Replace globs in input.data, input.activations and decontaminate.against by the files they match,
+ * sorted by name. STATUS_INVALID: a glob without a match.
+ */
+MUST_CHECK
+enum status inputs_expand(struct recipe *recipe, struct error *err);
+
+/* Hash everything the recipe reads; `sae_weights` is the file found in sae.path, or NULL. */
+MUST_CHECK
+enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe,
+                        const char *sae_weights, struct error *err);
+
+/*
+ * One number for "the same inputs and recipe": version, `lock` (the lock file's text) and every
+ * input's hash, not its path.
+ */
+MUST_CHECK
+enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                               const struct text *lock, struct error *err);
+
+#endif

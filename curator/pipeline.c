@@ -1,0 +1,278 @@
+/*
+ * curator/pipeline.c - the stages of a run, one after another (docs/method.md, section 0).
+ */
+#include "curator/pipeline.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "curator/run.h"
+#include "sae/sae_load.h"
+#include "sae/sae_stats.h"
+#include "scoring/probe.h"
+
+void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
+{
+    struct verdict *v = &run->verdicts[row];
+
+    if (!verdict_alive(v))
+        return;
+    v->stage = stage;
+    v->reason = reason;
+}
+
+size_t run_alive(const struct run *run, size_t *rows)
+{
+    size_t n = 0;
+
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (verdict_alive(&run->verdicts[row]))
+            rows[n++] = row;
+    }
+    return n;
+}
+
+static void run_release(struct run *run)
+{
+    inputs_release(&run->inputs);
+    text_release(&run->lock);
+    dataset_release(&run->data);
+    mem_free(run->verdicts);
+    features_release(&run->features);
+    mem_free(run->outcome);
+    mem_free(run->has_vector);
+    mem_free(run->encode.audit);
+    mem_free(run->encode.audit_json);
+    mem_free(run->in_s);
+    mem_free(run->cluster);
+    mem_free(run->similarity);
+    probe_release(&run->quality.probe);
+    probe_release(&run->difficulty.probe);
+    mem_free(run->quality.values);
+    mem_free(run->difficulty.values);
+    batch_plan_release(&run->plan);
+    mem_free(run->position);
+    mem_free(run->batch);
+}
+
+enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err)
+{
+    bool activations = recipe->input.activations.n > 0;
+
+    if (recipe->input.data.n == 0)
+        return error_set(err, STATUS_INVALID, "input.data: missing, a run needs a data set");
+    if (recipe->input.features && activations)
+        return error_set(err, STATUS_INVALID,
+                         "input.features and input.activations: both are given, expected one");
+    if (!recipe->input.features && !activations)
+        return error_set(err, STATUS_INVALID,
+                         "input.activations: missing, a run needs activations and sae.path, or "
+                         "input.features");
+    if (activations && !recipe->sae.path)
+        return error_set(err, STATUS_INVALID, "sae.path: missing, activations need an SAE");
+    if (recipe->quality.probe && recipe->quality.fit_labels)
+        return error_set(err, STATUS_INVALID,
+                         "quality.probe and quality.fit_labels: both are given, expected one");
+    if (recipe->difficulty.probe && recipe->difficulty.fit_labels)
+        return error_set(err, STATUS_INVALID,
+                         "difficulty.probe and difficulty.fit_labels: both are given, expected one");
+    return STATUS_OK;
+}
+
+/* The lock file: the recipe with every default spelled out and globs expanded. */
+static enum status print_lock(struct text *lock, const struct recipe *recipe, struct error *err)
+{
+    text_appendf(lock,
+                 "# Written by saerl %s: the recipe with every default spelled out.\n"
+                 "# Running it again reproduces the folder.\n",
+                 SAERL_VERSION);
+    settings_print_yaml(recipe_schema, recipe, lock);
+    return text_check(lock, err);
+}
+
+static void say_scale(const struct run *run)
+{
+    const struct dataset *data = &run->data;
+    const double *range = run->recipe->input.difficulty_scale.range.items;
+    double low = fmin(range[0], range[1]), high = fmax(range[0], range[1]);
+
+    if (data->n_labels_without_number)
+        log_event(run->log, LOG_WARNING, "labels",
+                  "%zu labels are texts without one number in them and count as unlabelled",
+                  data->n_labels_without_number);
+    if (data->difficulty_min < low || data->difficulty_max > high)
+        log_event(run->log, LOG_WARNING, "difficulty",
+                  "difficulty labels lie in [%g, %g], input.difficulty_scale.range says [%g, %g]: "
+                  "they are mapped by that range and leave [0, 1]",
+                  data->difficulty_min, data->difficulty_max, range[0], range[1]);
+}
+
+static enum status read_data(struct run *run, struct error *err)
+{
+    enum status st = dataset_read(&run->data, run->recipe, run->log, err);
+
+    if (st)
+        return st;
+    run->verdicts = mem_alloc(run->data.n, sizeof(*run->verdicts));
+    if (!run->verdicts)
+        return error_nomem(err);
+    for (size_t row = 0; row < run->data.n; row++) {
+        run->verdicts[row] = (struct verdict){
+            .stage = STAGE_PLAN, .partner = NO_ROW, .value = NAN, .threshold = NAN};
+    }
+    say_scale(run);
+    return STATUS_OK;
+}
+
+typedef enum status stage_function(struct run *run, struct error *err);
+
+static enum status timed(struct run *run, const char *name, stage_function *stage,
+                         struct error *err)
+{
+    double start = clock_seconds();
+    struct stage_time *time = &run->times[run->n_times];
+    enum status st;
+
+    if (cancel_requested(workers_cancel(run->workers)))
+        return error_set(err, STATUS_CANCELED, "interrupted");
+    st = stage(run, err);
+    if (st)
+        return st;
+    time->name = name;
+    time->seconds = clock_seconds() - start;
+    run->n_times++;
+    log_event(run->log, LOG_INFO, name, "%s: %.2f s%s", name, time->seconds,
+              time->resumed ? " (taken over from the interrupted run)" : "");
+    return STATUS_OK;
+}
+
+static enum status run_stages(struct run *run, struct error *err)
+{
+    static const struct {
+        const char *name;
+        stage_function *function;
+    } stages[] = {
+        {"parse", read_data},         {"duplicates", run_hygiene}, {"encode", run_features},
+        {"clusters", run_clusters},   {"scores", run_scores},      {"quality", run_quality_rule},
+        {"window", run_window},       {"plan", run_plan},
+    };
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; !st && i < sizeof(stages) / sizeof(*stages); i++)
+        st = timed(run, stages[i].name, stages[i].function, err);
+    return st;
+}
+
+/* Only the weights file of the SAE is hashed, and that is found by loading it. */
+static enum status find_weights(char **path, const struct recipe *recipe, struct error *err)
+{
+    struct sae sae = {0};
+    enum status st;
+
+    *path = NULL;
+    if (recipe->input.activations.n == 0)
+        return STATUS_OK;
+    st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_DECODER_SKIP, err);
+    if (st)
+        return st;
+    *path = mem_strdup(sae.path);
+    sae_release(&sae);
+    return *path ? STATUS_OK : error_nomem(err);
+}
+
+static enum status prepare(struct run *run, const struct pipeline_config *config,
+                           struct hash128 *fingerprint, struct error *err)
+{
+    char *weights = NULL;
+    enum status st = pipeline_check_recipe(config->recipe, err);
+
+    if (!st)
+        st = inputs_expand(config->recipe, err);
+    if (!st)
+        st = find_weights(&weights, config->recipe, err);
+    if (!st)
+        st = inputs_hash(&run->inputs, config->recipe, weights, err);
+    if (!st)
+        st = print_lock(&run->lock, config->recipe, err);
+    if (!st)
+        st = inputs_fingerprint(fingerprint, &run->inputs, &run->lock, err);
+    mem_free(weights);
+    return st;
+}
+
+/* log.jsonl takes part in the log while the run lasts. */
+static FILE *attach_log(struct log *log, const struct run_folder *folder)
+{
+    char *path = log ? run_folder_file(folder, "log.jsonl") : NULL;
+    FILE *file = path ? fopen(path, folder->resumed ? "ae" : "we") : NULL;
+
+    if (file)
+        log_add_sink(log,
+                     (struct log_sink){.file = file, .level = LOG_INFO, .format = LOG_FORMAT_JSON});
+    mem_free(path);
+    return file;
+}
+
+static void detach_log(struct log *log, FILE *file)
+{
+    if (!file)
+        return;
+    log->n_sinks--;
+    fclose(file);
+}
+
+enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
+                         struct text *report, struct error *err)
+{
+    enum run_folder_state state = RUN_FOLDER_READY;
+    const char *output = config->output ? config->output : config->recipe->output.dir;
+    double start = clock_seconds();
+    struct run_folder folder = {0};
+    struct hash128 fingerprint;
+    FILE *log_file = NULL;
+    struct run run = {
+        .recipe = config->recipe,
+        .log = config->log,
+        .kernels = config->kernels,
+        .workers = config->workers,
+        .folder = &folder,
+        .progress = config->progress,
+        .progress_context = config->progress_context,
+    };
+    enum status st;
+
+    if (config->mode == PIPELINE_DRY_RUN)
+        return pipeline_check(config, summary, report, err);
+    st = prepare(&run, config, &fingerprint, err);
+    if (!st)
+        st = run_folder_open(&folder, &state, output, fingerprint,
+                             config->mode == PIPELINE_FRESH ? RUN_FOLDER_FRESH : RUN_FOLDER_RESUME,
+                             err);
+    if (st || state == RUN_FOLDER_FINISHED) {
+        if (!st)
+            text_appendf(summary, "%s: finished already, same inputs and recipe: left as it is\n",
+                         output);
+        goto out;
+    }
+    log_file = attach_log(config->log, &folder);
+    st = run_stages(&run, err);
+    if (!st)
+        st = run_output(&run, clock_seconds() - start, err);
+    if (!st) {
+        run_summary(&run, summary);
+        if (report)
+            run_report_json(&run, report);
+        st = text_check(summary, err);
+    }
+    detach_log(config->log, log_file);
+    if (!st)
+        st = run_folder_finish(&folder, err);
+    else
+        run_folder_close(&folder);
+out:
+    run_release(&run);
+    return st;
+}

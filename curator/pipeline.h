@@ -1,0 +1,63 @@
+/*
+ * curator/pipeline.h - a whole filtering run: recipe in, run folder out.
+ */
+#ifndef CURATOR_PIPELINE_H
+#define CURATOR_PIPELINE_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/workers.h"
+#include "curator/recipe.h"
+#include "linalg/kernels.h"
+#include "sae/encode.h"
+
+enum pipeline_mode {
+    PIPELINE_RUN,
+    PIPELINE_FRESH,   /* replace an existing run */
+    PIPELINE_DRY_RUN, /* check everything, compute and write nothing */
+};
+
+struct pipeline_config {
+    struct recipe *recipe; /* borrowed; globs in it are expanded */
+    const char *output;    /* -o, or NULL for output.dir */
+    enum pipeline_mode mode;
+    struct log *log;       /* may be NULL; log.jsonl is attached to it while the run lasts */
+    const struct kernels *kernels;
+    struct workers *workers;
+    encode_progress *progress; /* may be NULL */
+    void *progress_context;
+};
+
+/*
+ * Run a recipe. `summary` gets a few lines for a person, `report` (may be NULL) the report as JSON.
+ * STATUS_CANCELED keeps finished stages for the next run. The folder appears whole or not at all.
+ */
+MUST_CHECK
+enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
+                         struct text *report, struct error *err);
+
+/*
+ * Validate a recipe and every file it names: shapes, counts, SAE audit, memory estimate. `out` gets
+ * lines for a person, `json` (may be NULL) the same as a JSON object.
+ */
+MUST_CHECK
+enum status pipeline_check(const struct pipeline_config *config, struct text *out,
+                           struct text *json, struct error *err);
+
+/* Does the recipe say all that a run needs, and each thing once? STATUS_INVALID names the key. */
+MUST_CHECK
+enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err);
+
+/*
+ * Metadata `hook` of activations against the SAE's own: STATUS_INVALID where both are known and
+ * differ, unless sae.force_hook. Another `model` is a warning.
+ */
+MUST_CHECK
+enum status pipeline_check_hook(const struct sae *sae, const struct activations *activations,
+                                const struct recipe *recipe, const struct log *log,
+                                struct error *err);
+
+#endif

@@ -1,0 +1,133 @@
+/*
+ * curator/run.h - one filtering run in progress: what its stages share.
+ *
+ * Internal to the curator folder; programs use curator/pipeline.h. Each stage file does one part of
+ * docs/method.md, section 0, in order:
+ *
+ *     run_hygiene.c    exact and near duplicates, benchmark overlap
+ *     run_features.c   encode and pool, or read a feature store
+ *     run_clusters.c   k-means on the set S, SAE-space duplicates
+ *     run_scores.c     probes, quality rule, difficulty window
+ *     run_plan.c       ordered batches
+ *     run_output.c     everything that is written
+ */
+#ifndef CURATOR_RUN_H
+#define CURATOR_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/workers.h"
+#include "clustering/kmeans.h"
+#include "curator/batch_plan.h"
+#include "curator/dataset.h"
+#include "curator/inputs.h"
+#include "curator/recipe.h"
+#include "curator/run_folder.h"
+#include "curator/sample.h"
+#include "formats/features.h"
+#include "linalg/kernels.h"
+#include "sae/encode.h"
+#include "scoring/probe.h"
+
+/* What the encode stage measured, kept for reports and resumed runs. */
+struct encode_summary {
+    bool encoded; /* false: features were read ready-made */
+    struct encode_reference reference;
+    uint64_t tokens, tokens_masked, tokens_sink, tokens_encoded, tokens_rejected;
+    double l0_median, l0_p95, explained_variance;
+    char *audit;      /* the audit line, owned */
+    char *audit_json; /* JSON members, owned */
+};
+
+/* One of the two scores. */
+struct score {
+    bool active;       /* there is a model; else all values are NaN */
+    struct probe probe; /* all zero for `recon` and the controls */
+    const char *source; /* "probe", "fit", "recon", "length", "label" */
+    double *values;    /* [n] NaN without a vector */
+    size_t n_unknown;  /* ids of the labels file that are not in the data */
+    bool refused;      /* difficulty: not good enough for ordering, and forced all the same */
+};
+
+struct stage_time {
+    const char *name;
+    double seconds;
+    bool resumed; /* taken over from an interrupted run */
+};
+
+#define RUN_TIMES_MAX 16
+
+struct run {
+    /* Borrowed. */
+    const struct recipe *recipe;
+    const struct log *log;
+    const struct kernels *kernels;
+    struct workers *workers;
+    struct run_folder *folder;
+    encode_progress *progress;
+    void *progress_context;
+
+    struct inputs inputs;
+    struct text lock;        /* recipe.lock.yaml */
+    struct dataset data;
+    struct verdict *verdicts; /* [data.n] */
+
+    struct features features;  /* [data.n] rows */
+    unsigned char *outcome;    /* [data.n] enum encode_outcome */
+    unsigned char *has_vector; /* [data.n] */
+    struct encode_summary encode;
+
+    bool *in_s;                /* [data.n] row belongs to S, the set that is clustered */
+    uint32_t *cluster;         /* [data.n] PLAN_NO_CLUSTER outside S */
+    float *similarity;         /* [data.n] to its centroid; 0 outside S */
+    struct {
+        size_t n;              /* rows of S */
+        uint32_t k;
+        double inertia, effective;
+        uint32_t iterations;
+        bool converged;
+    } clusters;
+
+    struct score quality, difficulty;
+    double quality_threshold;  /* NaN: no rule was applied */
+    double window[2];          /* NaN: no window */
+
+    int order_used;            /* enum plan_order; PLAN_NONE where there is no difficulty to go by */
+    struct batch_plan plan;
+    size_t *position;          /* [data.n] in the training order, NO_ROW if in no batch */
+    uint32_t *batch;           /* [data.n] PLAN_NO_CLUSTER if in no batch */
+
+    struct stage_time times[RUN_TIMES_MAX];
+    int n_times;
+};
+
+struct csr_view run_matrix(const struct run *run); /* the features as [n, d_sae] */
+struct probe_input run_probe_input(const struct run *run);
+
+/* Drop a row that is still alive. */
+void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason);
+
+/* Rows still alive, ascending, into rows [data.n]; returns how many. */
+size_t run_alive(const struct run *run, size_t *rows);
+
+/* The stages. All need the earlier ones done. */
+MUST_CHECK enum status run_hygiene(struct run *run, struct error *err);
+MUST_CHECK enum status run_features(struct run *run, struct error *err);
+MUST_CHECK enum status run_clusters(struct run *run, struct error *err);
+MUST_CHECK enum status run_scores(struct run *run, struct error *err);
+MUST_CHECK enum status run_quality_rule(struct run *run, struct error *err);
+MUST_CHECK enum status run_window(struct run *run, struct error *err);
+MUST_CHECK enum status run_plan(struct run *run, struct error *err);
+
+/* Write every file of the run folder into the work folder. */
+MUST_CHECK enum status run_output(struct run *run, double seconds, struct error *err);
+
+/* The report as JSON, and the summary for people. */
+void run_report_json(const struct run *run, struct text *out);
+void run_summary(const struct run *run, struct text *out);
+
+#endif

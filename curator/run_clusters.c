@@ -1,0 +1,205 @@
+/*
+ * curator/run_clusters.c - k-means on the set S, then duplicates inside its clusters
+ * (docs/method.md, sections 2 and 4).
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "clustering/validity.h"
+#include "curator/duplicates.h"
+#include "curator/run.h"
+#include "formats/safetensors.h"
+
+static const char stage_file[] = "clusters.safetensors";
+
+static enum status cluster(struct run *run, const size_t *rows, size_t n, struct kmeans *kmeans,
+                           struct error *err)
+{
+    const struct kmeans_config *config = &run->recipe->clustering;
+    struct csr chosen = {0}, space = {0};
+    uint32_t k = config->clusters;
+    enum status st;
+
+    if (k == 0)
+        k = kmeans_auto_clusters(n, run->recipe->batches.size);
+    st = csr_select(&chosen, run_matrix(run), rows, n, err);
+    if (!st)
+        st = kmeans_space(&space, NULL, csr_as_view(&chosen), config, err);
+    csr_release(&chosen);
+    if (!st)
+        st = kmeans_fit(kmeans, csr_as_view(&space), k, config, run->recipe->seed, run->kernels,
+                        run->workers, err);
+    csr_release(&space);
+    return st;
+}
+
+static enum status save_stage(const struct run *run, const char *path, struct error *err)
+{
+    struct text inertia = {0}, facts = {0};
+    struct safetensors_metadata metadata[] = {
+        {"format", "saerl.clusters"}, {"inertia", NULL}, {"facts", NULL}};
+    struct shape shape = {1, {run->data.n}};
+    const struct safetensors_item items[] = {
+        {"cluster", DTYPE_U32, shape, run->cluster},
+        {"similarity", DTYPE_F32, shape, run->similarity},
+    };
+    enum status st;
+
+    text_append_double(&inertia, run->clusters.inertia);
+    text_appendf(&facts, "%zu %u %u %d", run->clusters.n, run->clusters.k,
+                 run->clusters.iterations, run->clusters.converged);
+    metadata[1].value = inertia.data;
+    metadata[2].value = facts.data;
+    st = text_check(&inertia, err);
+    if (!st)
+        st = text_check(&facts, err);
+    if (!st)
+        st = safetensors_write(path, items, 2, metadata, 3, err);
+    text_release(&inertia);
+    text_release(&facts);
+    return st;
+}
+
+static enum status load_stage(struct run *run, const char *path, struct error *err)
+{
+    struct safetensors file = {0};
+    const struct safetensors_tensor *cluster, *similarity;
+    const char *inertia, *facts;
+    int converged = 0;
+    enum status st = safetensors_open(&file, path, err);
+
+    if (st)
+        return st;
+    cluster = safetensors_find(&file, "cluster");
+    similarity = safetensors_find(&file, "similarity");
+    inertia = safetensors_metadata_get(&file, "inertia");
+    facts = safetensors_metadata_get(&file, "facts");
+    if (!cluster || !similarity || cluster->count != run->data.n ||
+        similarity->count != run->data.n || cluster->dtype != DTYPE_U32 ||
+        similarity->dtype != DTYPE_F32 || !inertia || !facts ||
+        sscanf(facts, "%zu %u %u %d", &run->clusters.n, &run->clusters.k,
+               &run->clusters.iterations, &converged) != 4) {
+        st = error_set(err, STATUS_FORMAT, "%s: not the result of a cluster stage", path);
+        goto out;
+    }
+    run->clusters.inertia = strtod(inertia, NULL);
+    run->clusters.converged = converged != 0;
+    st = safetensors_read(&file, cluster, 0, run->data.n, run->cluster, err);
+    if (!st)
+        st = safetensors_read(&file, similarity, 0, run->data.n, run->similarity, err);
+    for (size_t row = 0; !st && row < run->data.n; row++) {
+        if (run->cluster[row] != PLAN_NO_CLUSTER && run->cluster[row] >= run->clusters.k)
+            st = error_set(err, STATUS_FORMAT, "%s: row %zu: cluster %u of %u", path, row,
+                           run->cluster[row], run->clusters.k);
+    }
+out:
+    safetensors_close(&file);
+    return st;
+}
+
+static enum status sae_duplicates(struct run *run, size_t *rows, struct error *err)
+{
+    size_t n = run_alive(run, rows);
+    uint32_t *clusters = mem_alloc(n, sizeof(*clusters));
+    double *similarity = mem_alloc(n, sizeof(*similarity));
+    size_t *partner = mem_alloc(n, sizeof(*partner));
+    double cosine = run->recipe->dedup.sae.cosine;
+    struct csr chosen = {0};
+    enum status st = STATUS_OK;
+
+    if (!clusters || !similarity || !partner) {
+        st = error_nomem(err);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        clusters[i] = run->cluster[rows[i]];
+    st = csr_select(&chosen, run_matrix(run), rows, n, err);
+    if (!st)
+        st = duplicates_sae(partner, similarity, csr_as_view(&chosen), clusters, cosine,
+                            run->workers, err);
+    for (size_t i = 0; !st && i < n; i++) {
+        struct verdict *v = &run->verdicts[rows[i]];
+
+        if (partner[i] == DUPLICATE_NONE)
+            continue;
+        run_drop(run, rows[i], STAGE_SAE_DUPLICATES, REASON_SAE_DUPLICATE);
+        v->partner = rows[partner[i]];
+        v->value = similarity[i];
+        v->threshold = cosine;
+    }
+out:
+    csr_release(&chosen);
+    mem_free(clusters);
+    mem_free(similarity);
+    mem_free(partner);
+    return st;
+}
+
+static enum status effective_clusters(struct run *run, struct error *err)
+{
+    uint64_t *sizes = mem_zalloc(run->clusters.k, sizeof(*sizes));
+
+    if (!sizes)
+        return error_nomem(err);
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (run->cluster[row] != PLAN_NO_CLUSTER)
+            sizes[run->cluster[row]]++;
+    }
+    run->clusters.effective = validity_effective_clusters(sizes, run->clusters.k);
+    mem_free(sizes);
+    return STATUS_OK;
+}
+
+enum status run_clusters(struct run *run, struct error *err)
+{
+    size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
+    char *path = run_folder_stage(run->folder, stage_file);
+    struct kmeans kmeans = {0};
+    enum status st = STATUS_OK;
+    size_t n;
+
+    run->cluster = mem_alloc(run->data.n, sizeof(*run->cluster));
+    run->similarity = mem_zalloc(run->data.n, sizeof(*run->similarity));
+    run->in_s = mem_zalloc(run->data.n, sizeof(*run->in_s));
+    if (!rows || !path || !run->cluster || !run->similarity || !run->in_s) {
+        st = error_nomem(err);
+        goto out;
+    }
+    n = run_alive(run, rows);
+    for (size_t row = 0; row < run->data.n; row++)
+        run->cluster[row] = PLAN_NO_CLUSTER;
+    for (size_t i = 0; i < n; i++)
+        run->in_s[rows[i]] = true;
+    if (n == 0)
+        goto out;
+
+    if (run_folder_has_stage(run->folder, stage_file)) {
+        st = load_stage(run, path, err);
+        run->times[run->n_times].resumed = true;
+    } else {
+        st = cluster(run, rows, n, &kmeans, err);
+        if (!st) {
+            for (size_t i = 0; i < n; i++) {
+                run->cluster[rows[i]] = kmeans.labels[i];
+                run->similarity[rows[i]] = kmeans.similarity[i];
+            }
+            run->clusters.n = n;
+            run->clusters.k = kmeans.k;
+            run->clusters.inertia = kmeans.inertia;
+            run->clusters.iterations = kmeans.iterations;
+            run->clusters.converged = kmeans.converged;
+            st = save_stage(run, path, err);
+        }
+    }
+    if (!st)
+        st = effective_clusters(run, err);
+    if (!st && run->recipe->dedup.sae.enabled)
+        st = sae_duplicates(run, rows, err);
+out:
+    kmeans_release(&kmeans);
+    mem_free(rows);
+    mem_free(path);
+    return st;
+}

@@ -1,0 +1,344 @@
+#include "curator/run_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "formats/atomic_file.h"
+#include "formats/json.h"
+
+#define MANIFEST_BYTES_MAX ((size_t)64 << 20)
+
+static char *join(const char *a, const char *b, const char *c)
+{
+    struct text t = {0};
+    char *joined;
+
+    text_append(&t, a);
+    text_append(&t, b);
+    text_append(&t, c);
+    joined = t.failed ? NULL : mem_strdup(text_string(&t));
+    text_release(&t);
+    return joined;
+}
+
+char *run_folder_file(const struct run_folder *folder, const char *name)
+{
+    return join(folder->work, "/", name);
+}
+
+char *run_folder_stage(const struct run_folder *folder, const char *name)
+{
+    return join(folder->work, "/.stages/", name);
+}
+
+bool run_folder_has_stage(const struct run_folder *folder, const char *name)
+{
+    char *path = run_folder_stage(folder, name);
+    bool there = path && access(path, R_OK) == 0;
+
+    mem_free(path);
+    return there;
+}
+
+static bool is_directory(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static bool is_empty_directory(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    bool empty = dir != NULL;
+
+    if (!dir)
+        return false;
+    while (empty && (entry = readdir(dir)))
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    closedir(dir);
+    return empty;
+}
+
+/* The fingerprint in a finished run's manifest; false if there is none. */
+static bool read_fingerprint(const char *path, char hex[HASH128_HEX_SIZE])
+{
+    char *manifest = join(path, "/", "manifest.json");
+    struct json *root = NULL;
+    const char *s = NULL;
+    size_t n = 0;
+
+    if (manifest && access(manifest, R_OK) == 0 &&
+        json_parse_file(&root, manifest, MANIFEST_BYTES_MAX, NULL, NULL) == STATUS_OK)
+        s = json_string(json_member(root, "fingerprint"), &n);
+    if (s && n == HASH128_HEX_SIZE - 1)
+        memcpy(hex, s, HASH128_HEX_SIZE);
+    else
+        s = NULL;
+    json_free(root);
+    mem_free(manifest);
+    return s != NULL;
+}
+
+/* What stands at DIR already? */
+static enum status look_at_target(enum run_folder_state *state, const char *path,
+                                  const char fingerprint[HASH128_HEX_SIZE],
+                                  enum run_folder_mode mode, struct error *err)
+{
+    char found[HASH128_HEX_SIZE];
+
+    *state = RUN_FOLDER_READY;
+    if (access(path, F_OK) != 0)
+        return STATUS_OK;
+    if (!is_directory(path))
+        return error_set(err, STATUS_CONFLICT, "%s: there is a file where the run folder should be",
+                         path);
+    if (is_empty_directory(path))
+        return STATUS_OK;
+    if (!read_fingerprint(path, found))
+        return error_set(err, STATUS_CONFLICT,
+                         "%s: the folder exists and is not a run of ours (no manifest.json with a "
+                         "fingerprint): choose another with -o",
+                         path);
+    if (mode == RUN_FOLDER_FRESH)
+        return STATUS_OK;
+    if (strcmp(found, fingerprint) != 0)
+        return error_set(err, STATUS_CONFLICT,
+                         "%s: holds a run of other inputs or another recipe (fingerprint %s, now "
+                         "%s): choose another folder with -o, or replace it with --fresh",
+                         path, found, fingerprint);
+    *state = RUN_FOLDER_FINISHED;
+    return STATUS_OK;
+}
+
+/* Did the file we locked stay where it was? A process that finishes removes it. */
+static bool still_there(int fd, const char *path)
+{
+    struct stat ours, there;
+
+    return fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino &&
+           ours.st_dev == there.st_dev;
+}
+
+static enum status take_lock(struct run_folder *folder, struct error *err)
+{
+    char *path = join(folder->work, "", ".lock");
+    enum status st = STATUS_OK;
+    char pid[32] = "unknown";
+    ssize_t n;
+    int fd;
+
+    if (!path)
+        return error_nomem(err);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        n = pread(fd, pid, sizeof(pid) - 1, 0);
+        if (n > 0)
+            pid[n] = '\0';
+        pid[strcspn(pid, "\n")] = '\0';
+        st = error_set(err, STATUS_CONFLICT, "%s: process %s is working on it", folder->path, pid);
+        close(fd);
+    } else if (!still_there(fd, path)) {
+        st = error_set(err, STATUS_CONFLICT, "%s: another process has just finished with it",
+                       folder->path);
+        close(fd);
+    } else {
+        folder->lock_fd = fd;
+        n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+        /* The pid is a help for people; the lock itself does not need it. */
+        if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+            st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+    mem_free(path);
+    return st;
+}
+
+/* Everything the struct holds; the lock file goes while the lock is still held. */
+static void unlock(struct run_folder *folder)
+{
+    char *lock = folder->work ? join(folder->work, "", ".lock") : NULL;
+
+    if (folder->lock_fd) {
+        if (lock)
+            unlink(lock);
+        close(folder->lock_fd);
+    }
+    mem_free(lock);
+    mem_free(folder->work);
+    mem_free(folder->path);
+    *folder = (struct run_folder){0};
+}
+
+/* Make the work folder, or take over the one that is there. */
+static enum status prepare_work(struct run_folder *folder,
+                                const char fingerprint[HASH128_HEX_SIZE],
+                                enum run_folder_mode mode, struct error *err)
+{
+    char *stages = join(folder->work, "/", ".stages");
+    char *mark = run_folder_stage(folder, "fingerprint");
+    char found[HASH128_HEX_SIZE] = "";
+    enum status st = STATUS_OK;
+    FILE *file;
+
+    if (!stages || !mark) {
+        st = error_nomem(err);
+        goto out;
+    }
+    if (mode == RUN_FOLDER_FRESH) {
+        st = directory_remove(folder->work, err);
+        if (st)
+            goto out;
+    }
+    file = fopen(mark, "re");
+    if (file) {
+        if (fgets(found, sizeof(found), file) && strcmp(found, fingerprint) != 0)
+            st = error_set(err, STATUS_CONFLICT,
+                           "%s: holds an interrupted run of other inputs or another recipe: choose "
+                           "another folder with -o, or replace it with --fresh",
+                           folder->work);
+        fclose(file);
+        folder->resumed = true;
+        goto out;
+    }
+    if (is_directory(folder->work) && !is_empty_directory(folder->work) && !is_directory(stages)) {
+        st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
+        goto out;
+    }
+    st = directory_make(stages, err);
+    if (!st)
+        st = atomic_file_write_all(mark, fingerprint, strlen(fingerprint), err);
+out:
+    mem_free(stages);
+    mem_free(mark);
+    return st;
+}
+
+static enum status make_parent(const char *path, struct error *err)
+{
+    char *parent = mem_strdup(path);
+    char *slash;
+    enum status st = STATUS_OK;
+
+    if (!parent)
+        return error_nomem(err);
+    slash = strrchr(parent, '/');
+    if (slash && slash != parent) {
+        *slash = '\0';
+        st = directory_make(parent, err);
+    }
+    mem_free(parent);
+    return st;
+}
+
+enum status run_folder_open(struct run_folder *folder, enum run_folder_state *state,
+                            const char *path, struct hash128 fingerprint,
+                            enum run_folder_mode mode, struct error *err)
+{
+    char hex[HASH128_HEX_SIZE];
+    size_t n = strlen(path);
+    enum status st;
+
+    *folder = (struct run_folder){0};
+    hash128_hex(fingerprint, hex);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    folder->path = mem_strndup(path, n);
+    if (!folder->path)
+        return error_nomem(err);
+    folder->work = join(folder->path, "", ".partial");
+    if (!folder->work) {
+        st = error_nomem(err);
+        goto out;
+    }
+    st = make_parent(folder->path, err);
+    if (!st)
+        st = take_lock(folder, err);
+    if (!st)
+        st = look_at_target(state, folder->path, hex, mode, err);
+    if (!st && *state == RUN_FOLDER_READY)
+        st = prepare_work(folder, hex, mode, err);
+out:
+    /* Whatever is in the work folder is not ours to remove. */
+    if (st || *state == RUN_FOLDER_FINISHED)
+        unlock(folder);
+    return st;
+}
+
+/* Put `work` where `path` is; what was there goes to `work`, if anything. */
+static enum status exchange(const char *work, const char *path, struct error *err)
+{
+    if (rename(work, path) == 0)
+        return STATUS_OK;
+    if (errno == ENOTEMPTY || errno == EEXIST) {
+        if (renameat2(AT_FDCWD, work, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
+            return directory_remove(work, err);
+    }
+    return error_set(err, STATUS_IO, "renaming %s to %s: %s", work, path, strerror(errno));
+}
+
+enum status run_folder_finish(struct run_folder *folder, struct error *err)
+{
+    char *stages = join(folder->work, "/", ".stages");
+    char *parent = mem_strdup(folder->path);
+    enum status st = STATUS_OK;
+    char *slash;
+
+    if (!stages || !parent) {
+        st = error_nomem(err);
+        goto out;
+    }
+    st = directory_remove(stages, err);
+    if (!st)
+        st = directory_sync(folder->work, err);
+    if (!st)
+        st = exchange(folder->work, folder->path, err);
+    if (!st) {
+        slash = strrchr(parent, '/');
+        if (slash)
+            slash[slash == parent ? 1 : 0] = '\0';
+        st = directory_sync(slash ? parent : ".", err);
+    }
+out:
+    mem_free(stages);
+    mem_free(parent);
+    unlock(folder);
+    return st;
+}
+
+/* Only the mark in .stages: nothing worth keeping. */
+static bool has_finished_stage(const struct run_folder *folder)
+{
+    char *stages = join(folder->work, "/", ".stages");
+    DIR *dir = stages ? opendir(stages) : NULL;
+    const struct dirent *entry;
+    bool found = false;
+
+    while (dir && !found && (entry = readdir(dir)))
+        found = entry->d_name[0] != '.' && strcmp(entry->d_name, "fingerprint") != 0;
+    if (dir)
+        closedir(dir);
+    mem_free(stages);
+    return found;
+}
+
+void run_folder_close(struct run_folder *folder)
+{
+    if (!folder->work)
+        return;
+    if (!has_finished_stage(folder) && directory_remove(folder->work, NULL) != STATUS_OK) {
+        /* An empty shell stays behind; the next run takes it over. */
+    }
+    unlock(folder);
+}

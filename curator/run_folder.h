@@ -1,0 +1,58 @@
+/*
+ * curator/run_folder.h - a run's output: written aside, renamed when whole, resumed when not.
+ *
+ *     DIR.partial/            the work folder; locked by the process that owns it
+ *     DIR.partial/.stages/    results of finished stages and the fingerprint they belong to
+ *     DIR/                    the finished run; its manifest.json carries the fingerprint
+ *
+ * A killed run leaves DIR.partial; the next run with the same fingerprint goes on from there.
+ */
+#ifndef CURATOR_RUN_FOLDER_H
+#define CURATOR_RUN_FOLDER_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+
+struct run_folder {
+    char *path;    /* DIR */
+    char *work;    /* DIR.partial; NULL while closed */
+    int lock_fd;   /* 0: closed */
+    bool resumed;  /* there were finished stages */
+};
+
+enum run_folder_state {
+    RUN_FOLDER_READY,    /* work folder open, go on */
+    RUN_FOLDER_FINISHED, /* DIR is a finished run of the same fingerprint: nothing to do */
+};
+
+enum run_folder_mode {
+    RUN_FOLDER_RESUME, /* go on where an interrupted run stopped; leave finished ones alone */
+    RUN_FOLDER_FRESH,  /* replace whatever run is there */
+};
+
+/*
+ * STATUS_CONFLICT: another process works on it (its pid is named), or DIR or DIR.partial belong to
+ * other inputs or another recipe, or DIR is not a run folder at all (never replaced, unless empty).
+ */
+MUST_CHECK
+enum status run_folder_open(struct run_folder *folder, enum run_folder_state *state,
+                            const char *path, struct hash128 fingerprint,
+                            enum run_folder_mode mode, struct error *err);
+
+/* Rename the work folder into place, without its stages. The folder is closed then. */
+MUST_CHECK
+enum status run_folder_finish(struct run_folder *folder, struct error *err);
+
+/* Give up the lock; a work folder without a finished stage is removed, else kept for a resume. */
+void run_folder_close(struct run_folder *folder);
+
+/* "WORK/name" and "WORK/.stages/name", to be freed with mem_free; NULL when memory is short. */
+char *run_folder_file(const struct run_folder *folder, const char *name);
+char *run_folder_stage(const struct run_folder *folder, const char *name);
+
+/* Is a stage's result there? */
+bool run_folder_has_stage(const struct run_folder *folder, const char *name);
+
+#endif

@@ -1,0 +1,301 @@
+/*
+ * curator/run_report.c - what a run did, as JSON and as a few lines for a person.
+ *
+ * The same numbers in both; no times and no paths, so that the report can be compared byte by byte.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "curator/run.h"
+
+/* What is counted over all rows, once for both forms. */
+struct tally {
+    size_t stage[STAGE_COUNT];   /* rows that were left out at, or (STAGE_PLAN) reached, a stage */
+    size_t reason[REASON_COUNT]; /* of dropped rows */
+    size_t flagged_quality, flagged_contaminated, conflicting;
+    size_t vectors;
+};
+
+static struct tally count(const struct run *run)
+{
+    struct tally t = {0};
+
+    for (size_t row = 0; row < run->data.n; row++) {
+        const struct verdict *v = &run->verdicts[row];
+
+        t.stage[v->stage]++;
+        if (!verdict_alive(v))
+            t.reason[v->reason]++;
+        else if (v->reason == REASON_LOW_QUALITY)
+            t.flagged_quality++;
+        else if (v->reason == REASON_CONTAMINATED)
+            t.flagged_contaminated++;
+        if (v->conflicting_answer)
+            t.conflicting++;
+        if (run->has_vector[row])
+            t.vectors++;
+    }
+    return t;
+}
+
+static void member_double(struct text *out, const char *name, double x)
+{
+    text_appendf(out, ",\"%s\":", name);
+    text_append_double(out, x);
+}
+
+static void append_funnel(struct text *out, const struct run *run, const struct tally *t)
+{
+    size_t left = run->data.n;
+    const char *comma = "";
+
+    text_append(out, ",\"funnel\":[");
+    for (int stage = 0; stage < STAGE_PLAN; stage++) {
+        text_appendf(out, "%s{\"stage\":\"%s\",\"in\":%zu,\"dropped\":%zu}", stage ? "," : "",
+                     stage_name((enum stage)stage), left, t->stage[stage]);
+        left -= t->stage[stage];
+    }
+    text_append(out, "],\"reasons\":{");
+    for (int reason = 1; reason < REASON_COUNT; reason++) {
+        if (t->reason[reason] == 0)
+            continue;
+        text_appendf(out, "%s\"%s\":%zu", comma, reason_name((enum reason)reason),
+                     t->reason[reason]);
+        comma = ",";
+    }
+    text_appendf(out,
+                 "},\"flags\":{\"conflicting_answer\":%zu,\"low_quality\":%zu,\"contaminated\":%zu}",
+                 t->conflicting, t->flagged_quality, t->flagged_contaminated);
+}
+
+static void append_encode(struct text *out, const struct run *run)
+{
+    const struct encode_summary *e = &run->encode;
+
+    text_appendf(out, ",\"features\":{\"d_sae\":%zu,\"nonzeros\":%lld,\"encoded\":%s",
+                 run->features.d_sae, (long long)run->features.indptr[run->features.rows],
+                 e->encoded ? "true" : "false");
+    if (e->encoded) {
+        text_appendf(out, ",\"tokens\":%llu,\"tokens_masked\":%llu,\"tokens_sink\":%llu",
+                     (unsigned long long)e->tokens, (unsigned long long)e->tokens_masked,
+                     (unsigned long long)e->tokens_sink);
+        text_appendf(out, ",\"tokens_encoded\":%llu,\"tokens_rejected\":%llu",
+                     (unsigned long long)e->tokens_encoded,
+                     (unsigned long long)e->tokens_rejected);
+        text_appendf(out, ",\"reference_tokens\":%llu", (unsigned long long)e->reference.tokens);
+        member_double(out, "median_norm", e->reference.median_norm);
+        member_double(out, "variance", e->reference.variance);
+        member_double(out, "l0_median", e->l0_median);
+        member_double(out, "l0_p95", e->l0_p95);
+        member_double(out, "explained_variance", e->explained_variance);
+    }
+    if (e->audit_json)
+        text_appendf(out, ",\"sae\":{%s}", e->audit_json);
+    text_append_char(out, '}');
+}
+
+static void append_score(struct text *out, const char *name, const struct score *score)
+{
+    text_appendf(out, ",\"%s\":", name);
+    if (!score->active) {
+        text_append(out, "null");
+        return;
+    }
+    text_appendf(out, "{\"source\":\"%s\",\"forced\":%s", score->source,
+                 score->refused ? "true" : "false");
+    if (score->probe.d_sae) {
+        text_append_char(out, ',');
+        probe_print_json(&score->probe, out);
+    }
+    text_append_char(out, '}');
+}
+
+/* Per cluster: size, kept rows, mean scores, most central kept samples. */
+static void append_clusters(struct text *out, const struct run *run)
+{
+    struct cluster_tally {
+        size_t size, kept;
+        double difficulty, quality;
+    } *tallies = mem_zalloc(run->clusters.k, sizeof(*tallies));
+
+    if (!tallies) {
+        out->failed = true;
+        return;
+    }
+    for (size_t row = 0; row < run->data.n; row++) {
+        struct cluster_tally *c;
+
+        if (run->cluster[row] == PLAN_NO_CLUSTER)
+            continue;
+        c = &tallies[run->cluster[row]];
+        c->size++;
+        if (verdict_alive(&run->verdicts[row])) {
+            c->kept++;
+            c->difficulty += run->difficulty.values[row];
+            c->quality += run->quality.values[row];
+        }
+    }
+    text_appendf(out, ",\"clusters\":{\"rows\":%zu,\"count\":%u,\"iterations\":%u,\"converged\":%s",
+                 run->clusters.n, run->clusters.k, run->clusters.iterations,
+                 run->clusters.converged ? "true" : "false");
+    member_double(out, "inertia", run->clusters.inertia);
+    member_double(out, "effective", run->clusters.effective);
+    text_append(out, ",\"each\":[");
+    for (uint32_t c = 0; c < run->clusters.k; c++) {
+        double kept = (double)tallies[c].kept;
+
+        text_appendf(out, "%s{\"cluster\":%u,\"size\":%zu,\"kept\":%zu", c ? "," : "", c,
+                     tallies[c].size, tallies[c].kept);
+        member_double(out, "mean_difficulty", tallies[c].difficulty / kept);
+        member_double(out, "mean_quality", tallies[c].quality / kept);
+        text_append_char(out, '}');
+    }
+    text_append(out, "]}");
+    mem_free(tallies);
+}
+
+/* Rows in and kept by fields.source, in order of first appearance; at most this many are told. */
+#define SOURCES_MAX 100
+
+static void append_sources(struct text *out, const struct run *run)
+{
+    struct source_tally {
+        struct span name;
+        size_t rows, kept;
+    } tallies[SOURCES_MAX];
+    size_t n = 0, others = 0;
+
+    for (size_t row = 0; row < run->data.n; row++) {
+        struct span name = run->data.samples[row].source;
+        size_t i;
+
+        if (name.length == 0)
+            continue;
+        for (i = 0; i < n; i++) {
+            if (tallies[i].name.length == name.length &&
+                memcmp(dataset_bytes(&run->data, tallies[i].name), dataset_bytes(&run->data, name),
+                       name.length) == 0)
+                break;
+        }
+        if (i == n && n == SOURCES_MAX) {
+            others++;
+            continue;
+        }
+        if (i == n)
+            tallies[n++] = (struct source_tally){.name = name};
+        tallies[i].rows++;
+        if (verdict_alive(&run->verdicts[row]))
+            tallies[i].kept++;
+    }
+    text_append(out, ",\"sources\":[");
+    for (size_t i = 0; i < n; i++) {
+        text_append(out, i ? ",{\"source\":" : "{\"source\":");
+        text_append_json_string(out, dataset_bytes(&run->data, tallies[i].name),
+                                tallies[i].name.length);
+        text_appendf(out, ",\"rows\":%zu,\"kept\":%zu}", tallies[i].rows, tallies[i].kept);
+    }
+    text_appendf(out, "],\"sources_beyond\":%zu", others);
+}
+
+static void append_plan(struct text *out, const struct run *run)
+{
+    static const char *const orders[] = {"easy_to_hard", "hard_to_easy", "random", "none"};
+    size_t in_clusters = 0, batched = 0;
+
+    for (size_t b = 0; b < run->plan.n_batches; b++) {
+        batched += run->plan.batches[b].end - run->plan.batches[b].begin;
+        if (run->plan.batches[b].cluster != PLAN_NO_CLUSTER)
+            in_clusters++;
+    }
+    text_appendf(out,
+                 ",\"plan\":{\"batches\":%zu,\"size\":%u,\"order\":\"%s\",\"of_one_cluster\":%zu,"
+                 "\"rows\":%zu,\"unbatched\":%zu}",
+                 run->plan.n_batches, run->recipe->batches.size, orders[run->order_used],
+                 in_clusters, batched, run->plan.n - batched);
+}
+
+void run_report_json(const struct run *run, struct text *out)
+{
+    struct tally t = count(run);
+
+    text_appendf(out, "{\"format\":\"saerl.report\",\"version\":1,\"program\":\"saerl %s\",\"name\":",
+                 SAERL_VERSION);
+    if (run->recipe->name)
+        text_append_json_string(out, run->recipe->name, strlen(run->recipe->name));
+    else
+        text_append(out, "null");
+    text_appendf(out, ",\"seed\":%llu,\"rows\":%zu,\"kept\":%zu,\"vectors\":%zu",
+                 (unsigned long long)run->recipe->seed, run->data.n, t.stage[STAGE_PLAN],
+                 t.vectors);
+    append_funnel(out, run, &t);
+    append_encode(out, run);
+    append_clusters(out, run);
+    append_score(out, "quality", &run->quality);
+    member_double(out, "quality_threshold", run->quality_threshold);
+    append_score(out, "difficulty", &run->difficulty);
+    text_append(out, ",\"difficulty_window\":[");
+    text_append_double(out, run->window[0]);
+    text_append_char(out, ',');
+    text_append_double(out, run->window[1]);
+    text_append_char(out, ']');
+    append_plan(out, run);
+    append_sources(out, run);
+    text_append(out, "}\n");
+}
+
+static void summarise_score(struct text *out, const char *name, const struct score *score)
+{
+    const struct probe_validation *v = &score->probe.validation;
+
+    if (!score->active) {
+        text_appendf(out, "  %-11s none (no probe, no labels)\n", name);
+        return;
+    }
+    text_appendf(out, "  %-11s ", name);
+    if (!score->probe.d_sae) {
+        text_appendf(out, "from %s\n", score->source);
+        return;
+    }
+    text_appendf(out, "Spearman %.3f out of fold on %zu labelled rows", v->spearman, v->n);
+    if (!isnan(v->auroc))
+        text_appendf(out, ", AUC %.3f", v->auroc);
+    text_appendf(out, "; controls: length %.3f", v->length_spearman);
+    if (!isnan(v->extras_spearman))
+        text_appendf(out, ", extras %.3f, latents %.3f", v->extras_spearman, v->latents_spearman);
+    text_append(out, score->refused ? "; FORCED\n" : "\n");
+}
+
+void run_summary(const struct run *run, struct text *out)
+{
+    struct tally t = count(run);
+    size_t kept = t.stage[STAGE_PLAN];
+
+    text_appendf(out, "%s: %zu rows in, %zu kept (%.1f %%)\n",
+                 run->recipe->name ? run->recipe->name : "run", run->data.n, kept,
+                 100.0 * (double)kept / (double)run->data.n);
+    text_append(out, "  dropped    ");
+    if (kept == run->data.n)
+        text_append(out, " nothing");
+    for (int reason = 1; reason < REASON_COUNT; reason++) {
+        if (t.reason[reason])
+            text_appendf(out, " %s %zu", reason_name((enum reason)reason), t.reason[reason]);
+    }
+    text_append_char(out, '\n');
+    if (t.flagged_quality || t.flagged_contaminated || t.conflicting)
+        text_appendf(out, "  flagged     low_quality %zu, contaminated %zu, conflicting_answer %zu\n",
+                     t.flagged_quality, t.flagged_contaminated, t.conflicting);
+    if (run->encode.encoded)
+        text_appendf(out, "  encoded     %llu tokens (%llu masked, %llu sinks), L0 median %.0f, "
+                          "explained variance %.3f\n",
+                     (unsigned long long)run->encode.tokens_encoded,
+                     (unsigned long long)run->encode.tokens_masked,
+                     (unsigned long long)run->encode.tokens_sink, run->encode.l0_median,
+                     run->encode.explained_variance);
+    text_appendf(out, "  clusters    %u (effective %.1f)%s\n", run->clusters.k,
+                 run->clusters.effective, run->clusters.converged ? "" : ", not converged");
+    summarise_score(out, "quality", &run->quality);
+    summarise_score(out, "difficulty", &run->difficulty);
+    text_appendf(out, "  batches     %zu of %u\n", run->plan.n_batches, run->recipe->batches.size);
+}

@@ -1,0 +1,467 @@
+/*
+ * curator/run_scores.c - quality and difficulty of every sample that has a vector, and the two
+ * rules that go by them (docs/method.md, sections 3 and 5).
+ */
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "curator/filter.h"
+#include "curator/run.h"
+
+struct probe_input run_probe_input(const struct run *run)
+{
+    return (struct probe_input){
+        .x = run_matrix(run),
+        .has_vector = run->has_vector,
+        .tokens_used = run->features.tokens_used,
+        .recon_mean = run->features.recon_mean,
+        .recon_max = run->features.recon_max,
+        .groups = run->features.keys,
+    };
+}
+
+/* A probe learned on other features gives numbers, but not the ones it was validated for. */
+static enum status check_probe(const struct probe *probe, const struct run *run, const char *key,
+                               const char *kind, struct error *err)
+{
+    const struct features *f = &run->features;
+
+    if (probe->kind && strcmp(probe->kind, kind) != 0)
+        return error_set(err, STATUS_INVALID, "%s: the file holds a %s probe, expected %s", key,
+                         probe->kind, kind);
+    if (probe->sae_hash && f->sae_hash && strcmp(probe->sae_hash, f->sae_hash) != 0)
+        return error_set(err, STATUS_INVALID,
+                         "%s: the probe was fitted on features of SAE %s, these come from %s", key,
+                         probe->sae_hash, f->sae_hash);
+    if (probe->pooling && f->pooling && strcmp(probe->pooling, f->pooling) != 0)
+        return error_set(err, STATUS_INVALID,
+                         "%s: the probe was fitted on '%s' pooling, these features are '%s'", key,
+                         probe->pooling, f->pooling);
+    return STATUS_OK;
+}
+
+/* What a score is asked for. */
+struct score_request {
+    const char *name;       /* "quality" */
+    const char *probe;      /* a file, or NULL */
+    const char *fit_labels; /* a file, "field", or NULL */
+    const char *label_fields; /* which input.fields would serve, for the message */
+    struct probe_config config;
+};
+
+static enum status collect_labels(double *labels, struct score *score, const struct run *run,
+                                  const struct score_request *request, struct error *err)
+{
+    char key[48];
+    size_t labelled = 0;
+    enum status st;
+
+    snprintf(key, sizeof(key), "%s.fit_labels", request->name);
+    if (strcmp(request->fit_labels, "field") != 0) {
+        st = labels_read(labels, run->data.n, &score->n_unknown, request->fit_labels, &run->data,
+                         err);
+        if (st)
+            return error_wrap(err, st, "%s", key);
+        if (score->n_unknown)
+            log_event(run->log, LOG_WARNING, request->name,
+                      "%s: %zu labels are of ids that are not in the data set", key,
+                      score->n_unknown);
+    } else {
+        for (size_t row = 0; row < run->data.n; row++)
+            labels[row] = strcmp(request->name, "quality") == 0
+                              ? run->data.samples[row].quality
+                              : run->data.samples[row].difficulty;
+    }
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (run->data.samples[row].problem.length)
+            labels[row] = NAN;
+        if (!isnan(labels[row]))
+            labelled++;
+    }
+    if (labelled == 0)
+        return error_set(err, STATUS_INVALID,
+                         "%s: '%s' gives no label for any row (expected %s in the data)", key,
+                         request->fit_labels, request->label_fields);
+    return STATUS_OK;
+}
+
+static enum status set_text(char **field, const char *s, struct error *err)
+{
+    if (!s)
+        return STATUS_OK;
+    *field = mem_strdup(s);
+    return *field ? STATUS_OK : error_nomem(err);
+}
+
+static enum status fit(struct score *score, struct run *run, const struct score_request *request,
+                       const char *path, struct error *err)
+{
+    const struct probe_input input = run_probe_input(run);
+    double *labels = mem_alloc(run->data.n, sizeof(*labels));
+    struct probe *probe = &score->probe;
+    char hex[HASH128_HEX_SIZE];
+    enum status st;
+
+    if (!labels)
+        return error_nomem(err);
+    st = collect_labels(labels, score, run, request, err);
+    if (!st) {
+        hash128_hex(hash128(labels, run->data.n * sizeof(*labels)), hex);
+        st = probe_fit(probe, &input, labels, &request->config, run->workers, NULL, err);
+        if (st)
+            error_wrap(err, st, "%s probe", request->name);
+    }
+    if (!st)
+        st = set_text(&probe->kind, request->name, err);
+    if (!st)
+        st = set_text(&probe->sae_hash, run->features.sae_hash, err);
+    if (!st)
+        st = set_text(&probe->pooling, run->features.pooling, err);
+    if (!st)
+        st = set_text(&probe->labels_hash, hex, err);
+    if (!st)
+        st = probe_save(probe, path, err);
+    mem_free(labels);
+    return st;
+}
+
+/* A probe from a file, from labels, or from the interrupted run before this one. */
+static enum status model(struct score *score, struct run *run, const struct score_request *request,
+                         struct error *err)
+{
+    const struct probe_input input = run_probe_input(run);
+    char name[64], key[48];
+    char *path;
+    enum status st;
+
+    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
+    snprintf(key, sizeof(key), "%s.probe", request->name);
+    path = run_folder_file(run->folder, name);
+    if (!path)
+        return error_nomem(err);
+    if (request->probe) {
+        score->source = "probe";
+        st = probe_load(&score->probe, request->probe, err);
+        if (!st)
+            st = check_probe(&score->probe, run, key, request->name, err);
+    } else {
+        score->source = "fit";
+        if (run->folder->resumed)
+            st = probe_load(&score->probe, path, NULL);
+        else
+            st = STATUS_IO;
+        if (st)
+            st = fit(score, run, request, path, err);
+        else
+            run->times[run->n_times].resumed = true;
+    }
+    if (!st) {
+        st = probe_predict(&score->probe, &input, score->values, err);
+        if (st)
+            error_wrap(err, st, "%s", key);
+        score->active = true;
+    }
+    mem_free(path);
+    return st;
+}
+
+static void log_validation(const struct run *run, const char *name, const struct probe *probe)
+{
+    const struct probe_validation *v = &probe->validation;
+
+    log_event(run->log, LOG_INFO, name,
+              "%s probe: %zu labelled rows, out-of-fold Spearman %.3f (length alone %.3f, extras "
+              "alone %.3f), R^2 %.3f, alpha %.3g, %zu latents",
+              name, v->n, v->spearman, v->length_spearman, v->extras_spearman, v->r2, probe->alpha,
+              probe->nonzero);
+}
+
+static enum status score_quality(struct run *run, struct error *err)
+{
+    const struct recipe *recipe = run->recipe;
+    const struct score_request request = {
+        .name = "quality",
+        .probe = recipe->quality.probe,
+        .fit_labels = recipe->quality.fit_labels,
+        .label_fields = "input.fields.quality",
+        .config =
+            {
+                .model = recipe->quality.model ? PROBE_LOGISTIC : PROBE_RIDGE,
+                .extra = recipe->quality.extra,
+                .alpha = NAN,
+                .folds = recipe->quality.folds,
+                .min_df = recipe->features.min_df,
+                .max_df = recipe->features.max_df,
+                .seed = recipe->seed,
+            },
+    };
+    struct score *score = &run->quality;
+    enum status st;
+
+    if (request.probe && strcmp(request.probe, "recon") == 0) {
+        if (!run->features.recon_max)
+            return error_set(err, STATUS_INVALID,
+                             "quality.probe: recon needs the column recon_max, which these features "
+                             "lack (the SAE has no decoder, or the store was made without it)");
+        for (size_t row = 0; row < run->data.n; row++) {
+            if (run->has_vector[row])
+                score->values[row] = -(double)run->features.recon_max[row];
+        }
+        score->source = "recon";
+        score->active = true;
+        return STATUS_OK;
+    }
+    if (!request.probe && !request.fit_labels) {
+        log_event(run->log, LOG_INFO, "quality",
+                  "no quality probe and no labels: the quality filter is skipped");
+        return STATUS_OK;
+    }
+    st = model(score, run, &request, err);
+    if (!st)
+        log_validation(run, "quality", &score->probe);
+    return st;
+}
+
+/* An order by a proxy that ranks no better than chance or length is worse than none. */
+static enum status check_difficulty(struct run *run, struct error *err)
+{
+    const struct recipe *recipe = run->recipe;
+    const struct probe_validation *v = &run->difficulty.probe.validation;
+    bool ordering = recipe->batches.order == PLAN_EASY_TO_HARD ||
+                    recipe->batches.order == PLAN_HARD_TO_EASY;
+    bool too_weak = !(v->spearman >= recipe->difficulty.min_spearman);
+    bool only_length = !too_weak && !isnan(v->length_spearman) &&
+                       !(v->spearman > fabs(v->length_spearman));
+
+    if (!ordering || (!too_weak && !only_length))
+        return STATUS_OK;
+    if (recipe->difficulty.force) {
+        run->difficulty.refused = true;
+        log_event(run->log, LOG_WARNING, "difficulty",
+                  "the proxy would be refused (out-of-fold Spearman %.3f, length alone %.3f); "
+                  "difficulty.force goes on all the same",
+                  v->spearman, v->length_spearman);
+        return STATUS_OK;
+    }
+    return error_set(err, STATUS_FAILED,
+                     "difficulty proxy refused for ordering: out-of-fold Spearman %.3f on %zu "
+                     "labelled rows, needed at least %.3g (difficulty.min_spearman) and above that "
+                     "of length alone, %.3f. Ways on: difficulty.force: true, or batches.order: "
+                     "random",
+                     v->spearman, v->n, recipe->difficulty.min_spearman, fabs(v->length_spearman));
+}
+
+static enum status control_length(struct run *run, struct error *err)
+{
+    if (!run->features.tokens_used)
+        return error_set(err, STATUS_INVALID,
+                         "controls.difficulty: length needs the column tokens_used, which these "
+                         "features lack");
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (run->has_vector[row])
+            run->difficulty.values[row] = run->features.tokens_used[row];
+    }
+    return STATUS_OK;
+}
+
+static enum status control_label(struct run *run, struct error *err)
+{
+    size_t missing = 0;
+
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (!run->has_vector[row])
+            continue;
+        run->difficulty.values[row] = run->data.samples[row].difficulty;
+        if (verdict_alive(&run->verdicts[row]) && isnan(run->difficulty.values[row]))
+            missing++;
+    }
+    if (missing)
+        return error_set(err, STATUS_INVALID,
+                         "controls.difficulty: label needs a difficulty label on every row that is "
+                         "kept, %zu lack one",
+                         missing);
+    return STATUS_OK;
+}
+
+static enum status score_difficulty(struct run *run, struct error *err)
+{
+    const struct recipe *recipe = run->recipe;
+    const struct score_request request = {
+        .name = "difficulty",
+        .probe = recipe->difficulty.probe,
+        .fit_labels = recipe->difficulty.fit_labels,
+        .label_fields = "input.fields.difficulty or input.fields.rewards",
+        .config =
+            {
+                .model = PROBE_ELASTIC_NET,
+                .extra = recipe->difficulty.extra,
+                .alpha = NAN,
+                .l1_ratios = recipe->difficulty.l1_ratio.items,
+                .n_l1_ratios = recipe->difficulty.l1_ratio.n,
+                .folds = recipe->difficulty.folds,
+                .min_df = recipe->features.min_df,
+                .max_df = recipe->features.max_df,
+                .seed = recipe->seed,
+            },
+    };
+    struct score *score = &run->difficulty;
+    enum status st;
+
+    switch (recipe->controls.difficulty) {
+    case CONTROL_LENGTH:
+        score->source = "length";
+        score->active = true;
+        return control_length(run, err);
+    case CONTROL_LABEL:
+        score->source = "label";
+        score->active = true;
+        return control_label(run, err);
+    default:
+        break;
+    }
+    if (!request.probe && !request.fit_labels) {
+        log_event(run->log, LOG_INFO, "difficulty",
+                  "no difficulty probe and no labels: samples are not scored for difficulty");
+        return STATUS_OK;
+    }
+    st = model(score, run, &request, err);
+    if (st)
+        return st;
+    log_validation(run, "difficulty", &score->probe);
+    return check_difficulty(run, err);
+}
+
+/* Predictions become multiples of 2^-24 before anything is printed, sorted or averaged. */
+static enum status round_difficulty(struct run *run, struct error *err)
+{
+    double *values = run->difficulty.values;
+
+    for (size_t row = 0; row < run->data.n; row++) {
+        int64_t units;
+        enum status st;
+
+        if (isnan(values[row]))
+            continue;
+        st = plan_difficulty(&units, values[row], err);
+        if (st)
+            return error_wrap(err, st, "row %zu", row);
+        values[row] = (double)units / (double)PLAN_DIFFICULTY_ONE;
+    }
+    return STATUS_OK;
+}
+
+enum status run_scores(struct run *run, struct error *err)
+{
+    size_t n = run->data.n;
+    enum status st;
+
+    run->quality.values = mem_alloc(n, sizeof(double));
+    run->difficulty.values = mem_alloc(n, sizeof(double));
+    if (!run->quality.values || !run->difficulty.values)
+        return error_nomem(err);
+    for (size_t row = 0; row < n; row++) {
+        run->quality.values[row] = NAN;
+        run->difficulty.values[row] = NAN;
+    }
+    st = score_quality(run, err);
+    if (!st)
+        st = score_difficulty(run, err);
+    if (!st)
+        st = round_difficulty(run, err);
+    return st;
+}
+
+enum status run_quality_rule(struct run *run, struct error *err)
+{
+    const struct recipe *recipe = run->recipe;
+    const struct quality_rule_config config = {
+        .rule = (enum quality_rule)recipe->quality.rule,
+        .keep_top = recipe->quality.keep_top,
+        .min_score = recipe->quality.min_score,
+        .std_factor = recipe->quality.std_factor,
+        .max_drop_per_cluster = recipe->quality.max_drop_per_cluster,
+    };
+    size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
+    double *scores = mem_alloc(run->data.n, sizeof(*scores));
+    uint32_t *clusters = mem_alloc(run->data.n, sizeof(*clusters));
+    unsigned char *drop = mem_alloc(run->data.n, 1);
+    enum status st = STATUS_OK;
+    size_t n;
+
+    run->quality_threshold = NAN;
+    if (!rows || !scores || !clusters || !drop) {
+        st = error_nomem(err);
+        goto out;
+    }
+    n = run_alive(run, rows);
+    if (!run->quality.active || n == 0)
+        goto out;
+    for (size_t i = 0; i < n; i++) {
+        scores[i] = run->quality.values[rows[i]];
+        clusters[i] = run->cluster[rows[i]];
+    }
+    st = filter_quality(drop, &run->quality_threshold, scores, clusters, n, &config, err);
+    for (size_t i = 0; !st && i < n; i++) {
+        struct verdict *v = &run->verdicts[rows[i]];
+
+        if (!drop[i])
+            continue;
+        if (recipe->quality.action == ACTION_DROP)
+            run_drop(run, rows[i], STAGE_QUALITY, REASON_LOW_QUALITY);
+        else
+            v->reason = REASON_LOW_QUALITY;
+        v->value = scores[i];
+        v->threshold = run->quality_threshold;
+    }
+out:
+    mem_free(rows);
+    mem_free(scores);
+    mem_free(clusters);
+    mem_free(drop);
+    return st;
+}
+
+enum status run_window(struct run *run, struct error *err)
+{
+    const struct double_list *window = &run->recipe->difficulty.window;
+    size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
+    double *values = mem_alloc(run->data.n, sizeof(*values));
+    unsigned char *drop = mem_alloc(run->data.n, 1);
+    enum status st = STATUS_OK;
+    size_t n;
+
+    run->window[0] = run->window[1] = NAN;
+    if (!rows || !values || !drop) {
+        st = error_nomem(err);
+        goto out;
+    }
+    n = run_alive(run, rows);
+    if (window->n == 0 || n == 0)
+        goto out;
+    if (!run->difficulty.active) {
+        st = error_set(err, STATUS_INVALID,
+                       "difficulty.window: there is no difficulty to go by: set difficulty.probe "
+                       "or difficulty.fit_labels");
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        values[i] = run->difficulty.values[rows[i]];
+    st = filter_window(drop, run->window, values, n, window->items[0], window->items[1], err);
+    for (size_t i = 0; !st && i < n; i++) {
+        struct verdict *v = &run->verdicts[rows[i]];
+
+        if (!drop[i])
+            continue;
+        run_drop(run, rows[i], STAGE_WINDOW, REASON_DIFFICULTY_WINDOW);
+        v->value = values[i];
+        v->threshold = values[i] < run->window[0] ? run->window[0] : run->window[1];
+    }
+out:
+    mem_free(rows);
+    mem_free(values);
+    mem_free(drop);
+    return st;
+}
