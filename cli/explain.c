@@ -1,0 +1,299 @@
+/*
+ * cli/explain.c - `saerl explain`: the life of one sample in a finished run.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "cli/feature_input.h"
+#include "cli/run_record.h"
+#include "formats/json.h"
+#include "formats/jsonl.h"
+
+#define NEIGHBOURS 5
+#define TOP_LATENTS 10
+
+struct ranked {
+    size_t index;
+    double value;
+};
+
+/* Keep the `n` largest of what comes, of equal ones the first. */
+static void rank(struct ranked *best, size_t *n, size_t max, size_t index, double value)
+{
+    size_t i = *n;
+
+    if (i == max && value <= best[max - 1].value)
+        return;
+    if (i < max)
+        ++*n;
+    else
+        i--;
+    for (; i > 0 && best[i - 1].value < value; i--)
+        best[i] = best[i - 1];
+    best[i] = (struct ranked){index, value};
+}
+
+struct explanation {
+    const struct run_row *row;
+    size_t number;
+    char *dropped; /* its line of dropped.jsonl, or NULL */
+    struct ranked latents[TOP_LATENTS], neighbours[NEIGHBOURS];
+    size_t n_latents, n_neighbours;
+};
+
+static enum status find_dropped(struct explanation *e, const char *dir, struct error *err)
+{
+    struct jsonl_reader *reader = NULL;
+    struct text path = {0};
+    struct jsonl_line line;
+    const char *name;
+    bool end = false;
+    enum status st;
+
+    text_appendf(&path, "%s/dropped.jsonl", dir);
+    st = text_check(&path, err);
+    name = text_string(&path);
+    if (!st)
+        st = jsonl_open(&reader, &name, 1, err);
+    while (!st && !e->dropped) {
+        struct json *json = NULL;
+        uint64_t number;
+
+        st = jsonl_next(reader, &line, &end, err);
+        if (st || end)
+            break;
+        st = json_parse(&json, line.bytes, line.length, NULL, err);
+        if (!st && json_u64(json_member(json, "row"), &number) && number == e->number) {
+            e->dropped = mem_strndup(line.bytes, line.length);
+            if (!e->dropped)
+                st = error_nomem(err);
+        }
+        json_free(json);
+    }
+    jsonl_close(reader);
+    text_release(&path);
+    return st;
+}
+
+/* Nearest by cosine of the stored vectors, and the strongest latents. */
+static enum status look_at_features(struct explanation *e, const char *dir, size_t n,
+                                    struct error *err)
+{
+    struct feature_input input;
+    struct text path = {0};
+    struct csr_view x;
+    struct sparse_row own;
+    double own_norm;
+    enum status st;
+
+    text_appendf(&path, "%s/features.safetensors", dir);
+    st = text_check(&path, err);
+    if (!st)
+        st = feature_input_open(&input, text_string(&path), err);
+    if (st)
+        goto out;
+    if (input.features.rows != n) {
+        st = error_set(err, STATUS_FORMAT, "%s: %zu rows, scores.jsonl has %zu", text_string(&path),
+                       input.features.rows, n);
+        feature_input_release(&input);
+        goto out;
+    }
+    x = feature_input_matrix(&input);
+    own = csr_view_row(x, e->number);
+    own_norm = sqrt(sparse_row_norm2(own));
+    for (size_t i = 0; i < own.n; i++)
+        rank(e->latents, &e->n_latents, TOP_LATENTS, own.indices[i], (double)own.values[i]);
+    for (size_t row = 0; row < x.rows && own_norm > 0; row++) {
+        struct sparse_row other = csr_view_row(x, row);
+        double norm = sqrt(sparse_row_norm2(other));
+
+        if (row != e->number && norm > 0)
+            rank(e->neighbours, &e->n_neighbours, NEIGHBOURS, row,
+                 sparse_row_dot(own, other) / (own_norm * norm));
+    }
+    feature_input_release(&input);
+out:
+    text_release(&path);
+    return st;
+}
+
+static void print_number(struct text *out, const char *name, double x)
+{
+    if (isnan(x))
+        text_appendf(out, "  %-11s none\n", name);
+    else
+        text_appendf(out, "  %-11s %.6f\n", name, x);
+}
+
+static void print_text(const struct explanation *e, const struct run_record *record,
+                       struct text *out)
+{
+    const struct run_row *r = e->row;
+
+    text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number,
+                 r->kept ? "kept" : "left out");
+    if (!r->kept)
+        text_appendf(out, "  stage       %s\n  reason      %s\n", r->stage,
+                     r->reason ? r->reason : "none");
+    else if (r->reason)
+        text_appendf(out, "  flagged     %s\n", r->reason);
+    if (e->dropped)
+        text_appendf(out, "  record      %s\n", e->dropped);
+    if (r->conflicting_answer)
+        text_append(out, "  flag        conflicting_answer: same prompt as another row, other "
+                         "answer\n");
+    print_number(out, "quality", r->quality);
+    print_number(out, "difficulty", r->difficulty);
+    if (r->cluster >= 0)
+        text_appendf(out, "  cluster     %ld\n", r->cluster);
+    if (r->batch >= 0)
+        text_appendf(out, "  batch       %ld, position %ld in the training order\n", r->batch,
+                     r->position);
+    text_append(out, "  latents    ");
+    for (size_t i = 0; i < e->n_latents; i++)
+        text_appendf(out, " %zu:%.3g", e->latents[i].index, e->latents[i].value);
+    text_append(out, e->n_latents ? "\n" : " none\n");
+    text_append(out, "  neighbours (cosine)\n");
+    for (size_t i = 0; i < e->n_neighbours; i++) {
+        const struct run_row *n = &record->rows[e->neighbours[i].index];
+
+        text_appendf(out, "    %.4f  %s (row %zu), %s", e->neighbours[i].value, n->id,
+                     e->neighbours[i].index, n->kept ? "kept" : n->reason);
+        if (n->cluster >= 0)
+            text_appendf(out, ", cluster %ld", n->cluster);
+        text_append_char(out, '\n');
+    }
+}
+
+static void member_or_null(struct text *out, const char *name, long x)
+{
+    if (x < 0)
+        text_appendf(out, ",\"%s\":null", name);
+    else
+        text_appendf(out, ",\"%s\":%ld", name, x);
+}
+
+static void print_json(const struct explanation *e, const struct run_record *record,
+                       struct text *out)
+{
+    const struct run_row *r = e->row;
+
+    text_appendf(out, "{\"row\":%zu,\"id\":%s,\"kept\":%s,\"stage\":\"%s\",\"reason\":", e->number,
+                 r->id, r->kept ? "true" : "false", r->stage);
+    if (r->reason)
+        text_appendf(out, "\"%s\"", r->reason);
+    else
+        text_append(out, "null");
+    text_append(out, ",\"quality\":");
+    text_append_double(out, r->quality);
+    text_append(out, ",\"difficulty\":");
+    text_append_double(out, r->difficulty);
+    member_or_null(out, "cluster", r->cluster);
+    member_or_null(out, "batch", r->batch);
+    member_or_null(out, "position", r->position);
+    text_appendf(out, ",\"dropped\":%s,\"latents\":[", e->dropped ? e->dropped : "null");
+    for (size_t i = 0; i < e->n_latents; i++) {
+        text_appendf(out, "%s{\"latent\":%zu,\"value\":", i ? "," : "", e->latents[i].index);
+        text_append_float(out, (float)e->latents[i].value);
+        text_append_char(out, '}');
+    }
+    text_append(out, "],\"neighbours\":[");
+    for (size_t i = 0; i < e->n_neighbours; i++) {
+        text_appendf(out, "%s{\"row\":%zu,\"id\":%s,\"cosine\":", i ? "," : "",
+                     e->neighbours[i].index, record->rows[e->neighbours[i].index].id);
+        text_append_double(out, e->neighbours[i].value);
+        text_append_char(out, '}');
+    }
+    text_append(out, "]}\n");
+}
+
+/* ID is the id's text, its JSON, or "row:N". */
+static const struct run_row *find_row(const struct run_record *record, const char *id)
+{
+    struct text quoted = {0};
+    const struct run_row *found = NULL;
+    char *end;
+
+    if (strncmp(id, "row:", 4) == 0) {
+        unsigned long long number = strtoull(id + 4, &end, 10);
+
+        return id[4] && !*end && number < record->n ? &record->rows[number] : NULL;
+    }
+    text_append_json_string(&quoted, id, strlen(id));
+    for (size_t i = 0; !found && i < record->n; i++) {
+        if (strcmp(record->rows[i].id, id) == 0 ||
+            strcmp(record->rows[i].id, text_string(&quoted)) == 0)
+            found = &record->rows[i];
+    }
+    text_release(&quoted);
+    return found;
+}
+
+static enum status explain(const char *dir, const char *id, int json, struct error *err)
+{
+    struct explanation e = {0};
+    struct run_record record;
+    struct text out = {0};
+    enum status st = run_record_read(&record, dir, err);
+
+    if (st)
+        return error_wrap(err, st, "%s is not a finished run", dir);
+    e.row = find_row(&record, id);
+    if (!e.row)
+        st = error_set(err, STATUS_INVALID,
+                       "%s: no sample with id '%s' among %zu rows (row:N finds one by number)", dir,
+                       id, record.n);
+    if (!st) {
+        e.number = (size_t)(e.row - record.rows);
+        if (!e.row->kept)
+            st = find_dropped(&e, dir, err);
+    }
+    if (!st)
+        st = look_at_features(&e, dir, record.n, err);
+    if (!st) {
+        if (json)
+            print_json(&e, &record, &out);
+        else
+            print_text(&e, &record, &out);
+        st = cli_write(NULL, &out, err);
+    }
+    mem_free(e.dropped);
+    text_release(&out);
+    run_record_release(&record);
+    return st;
+}
+
+static enum status explain_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
+                                struct error *err)
+{
+    const char **positional = mem_alloc((size_t)argc + 1, sizeof(*positional));
+    enum option_outcome outcome;
+    int json = 0;
+    const struct option_row rows[] = {
+        {"json", 0, OPTION_FLAG, &json, NULL, NULL, "print it as JSON"},
+        {0},
+    };
+    enum status st;
+
+    if (!positional)
+        return error_nomem(err);
+    st = options_parse(cli, verb, rows, argc, argv, positional, 2, 2, &outcome, err);
+    if (!st && outcome == OPTIONS_GO) {
+        st = cli_start(cli, err);
+        if (!st)
+            st = explain(positional[0], positional[1], json, err);
+    }
+    mem_free(positional);
+    return st;
+}
+
+const struct verb verb_explain = {
+    .name = "explain",
+    .usage = "DIR ID [--json]",
+    .summary = "the life of one sample in a finished run, its neighbours and top latents",
+    .run = explain_verb,
+};

@@ -1,0 +1,136 @@
+/*
+ * cli/run.c - `saerl run` and `saerl check`: a recipe from end to end, or only looked at.
+ */
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "cli/cli.h"
+#include "cli/recipe_args.h"
+#include "curator/pipeline.h"
+
+struct run_options {
+    const char *output, *limit, *seed;
+    int dry_run, fresh, json;
+};
+
+/* Recipe, workers and pipeline; the summary goes to stdout, or the report with --json. */
+static enum status run_recipe(struct cli *cli, const char *path, const struct run_options *options,
+                              struct recipe_args *args, struct error *err)
+{
+    struct text summary = {0}, report = {0};
+    struct recipe recipe = {0};
+    struct pipeline_config config = {
+        .recipe = &recipe,
+        .output = options->output,
+        .log = &cli->log,
+        .kernels = &cli->kernels,
+        .progress = cli_progress,
+        .progress_context = cli,
+    };
+    enum status st;
+
+    recipe_args_flag(args, "seed", options->seed, "--seed");
+    recipe_args_flag(args, "input.limit", options->limit, "--limit");
+    if (options->dry_run)
+        config.mode = PIPELINE_DRY_RUN;
+    else if (options->fresh)
+        config.mode = PIPELINE_FRESH;
+    st = recipe_args_load(&recipe, path, args, err);
+    if (!st)
+        st = cli_start_workers(cli, recipe.resources.threads, err);
+    if (!st) {
+        config.workers = cli->workers;
+        st = pipeline_run(&config, &summary, options->json ? &report : NULL, err);
+        cli_progress_end(cli);
+    }
+    if (st == STATUS_CANCELED && err)
+        error_set(err, st, "interrupted: finished stages are kept; run the same command again to "
+                           "go on from there");
+    if (!st)
+        st = cli_write(NULL, options->json && report.length ? &report : &summary, err);
+    if (!st && !options->json && !options->dry_run && !cli->quiet)
+        printf("results      %s\n", options->output ? options->output : recipe.output.dir);
+    text_release(&summary);
+    text_release(&report);
+    recipe_release(&recipe);
+    return st;
+}
+
+static enum status run_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
+                            struct error *err)
+{
+    struct run_options options = {0};
+    enum option_outcome outcome;
+    struct recipe_args args;
+    const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
+    enum status st = recipe_args_init(&args, argc, err);
+    const struct option_row rows[] = {
+        {"output", 'o', OPTION_STRING, &options.output, "DIR", NULL,
+         "run folder, in place of output.dir"},
+        {"set", 0, OPTION_REPEAT, &args.set, "a.b=v", NULL, "set a key of the recipe"},
+        {"limit", 0, OPTION_STRING, &options.limit, "N", NULL, "only the first N rows"},
+        {"dry-run", 0, OPTION_FLAG, &options.dry_run, NULL, NULL,
+         "check everything, compute and write nothing"},
+        {"fresh", 0, OPTION_FLAG, &options.fresh, NULL, NULL,
+         "replace a run that is there, do not resume"},
+        {"seed", 0, OPTION_STRING, &options.seed, "N", NULL, "in place of the recipe's seed"},
+        {"json", 0, OPTION_FLAG, &options.json, NULL, NULL, "print the report as JSON"},
+        {0},
+    };
+
+    if (!st && !path)
+        st = error_nomem(err);
+    if (!st)
+        st = options_parse(cli, verb, rows, argc, argv, path, 1, 1, &outcome, err);
+    if (!st && outcome == OPTIONS_GO) {
+        st = cli_start(cli, err);
+        if (!st)
+            st = run_recipe(cli, path[0], &options, &args, err);
+    }
+    recipe_args_release(&args);
+    mem_free(path);
+    return st;
+}
+
+static enum status check_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
+                              struct error *err)
+{
+    struct run_options options = {.dry_run = 1};
+    enum option_outcome outcome;
+    struct recipe_args args;
+    const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
+    enum status st = recipe_args_init(&args, argc, err);
+    const struct option_row rows[] = {
+        {"set", 0, OPTION_REPEAT, &args.set, "a.b=v", NULL, "set a key of the recipe"},
+        {"json", 0, OPTION_FLAG, &options.json, NULL, NULL, "print what was found as JSON"},
+        {0},
+    };
+
+    if (!st && !path)
+        st = error_nomem(err);
+    if (!st)
+        st = options_parse(cli, verb, rows, argc, argv, path, 1, 1, &outcome, err);
+    if (!st && outcome == OPTIONS_GO) {
+        st = cli_start(cli, err);
+        if (!st)
+            st = run_recipe(cli, path[0], &options, &args, err);
+    }
+    recipe_args_release(&args);
+    mem_free(path);
+    return st;
+}
+
+const struct verb verb_run = {
+    .name = "run",
+    .usage = "RECIPE [-o DIR] [--set a.b=v] [--limit N] [--dry-run] [--fresh] [--seed N]",
+    .summary = "filtering run: data in, curated and ordered data out",
+    .run = run_verb,
+};
+
+const struct verb verb_check = {
+    .name = "check",
+    .usage = "RECIPE [--set a.b=v] [--json]",
+    .summary = "validate a recipe and every file it names",
+    .run = check_verb,
+};

@@ -1,0 +1,111 @@
+#include "cli/run_record.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "formats/json.h"
+#include "formats/jsonl.h"
+
+static void row_release(struct run_row *row)
+{
+    mem_free(row->id);
+    mem_free(row->stage);
+    mem_free(row->reason);
+}
+
+void run_record_release(struct run_record *record)
+{
+    for (size_t i = 0; i < record->n; i++)
+        row_release(&record->rows[i]);
+    mem_free(record->rows);
+    *record = (struct run_record){0};
+}
+
+static long member_long(const struct json *row, const char *key)
+{
+    int64_t x;
+
+    return json_i64(json_member(row, key), &x) ? (long)x : -1;
+}
+
+static char *member_copy(const struct json *row, const char *key)
+{
+    size_t n;
+    const char *s = json_string(json_member(row, key), &n);
+
+    return s ? mem_strndup(s, n) : NULL;
+}
+
+static enum status read_row(struct run_row *row, const struct json *json, struct error *err)
+{
+    struct text id = {0};
+    enum status st;
+
+    json_print(json_member(json, "id"), &id);
+    st = text_check(&id, err);
+    if (st)
+        return st;
+    *row = (struct run_row){
+        .id = mem_strdup(id.length ? text_string(&id) : "null"),
+        .stage = member_copy(json, "stage"),
+        .reason = member_copy(json, "reason"),
+        .kept = json_bool(json_member(json, "kept")),
+        .conflicting_answer = json_length(json_member(json, "flags")) > 0,
+        .quality = json_double(json_member(json, "quality")),
+        .difficulty = json_double(json_member(json, "difficulty")),
+        .cluster = member_long(json, "cluster"),
+        .batch = member_long(json, "batch"),
+        .position = member_long(json, "position"),
+    };
+    text_release(&id);
+    if (row->id && row->stage)
+        return STATUS_OK;
+    st = row->id ? error_set(err, STATUS_FORMAT, "'stage' is missing") : error_nomem(err);
+    row_release(row);
+    return st;
+}
+
+enum status run_record_read(struct run_record *record, const char *dir, struct error *err)
+{
+    struct jsonl_reader *reader = NULL;
+    struct text path = {0};
+    struct jsonl_line line;
+    const char *name;
+    bool end = false;
+    enum status st;
+
+    *record = (struct run_record){0};
+    text_appendf(&path, "%s/scores.jsonl", dir);
+    st = text_check(&path, err);
+    name = text_string(&path);
+    if (!st)
+        st = jsonl_open(&reader, &name, 1, err);
+    while (!st) {
+        void *rows = record->rows;
+        struct json *json = NULL;
+
+        st = jsonl_next(reader, &line, &end, err);
+        if (st || end)
+            break;
+        if (!mem_grow(&rows, &record->capacity, record->n + 1, sizeof(*record->rows))) {
+            st = error_nomem(err);
+            break;
+        }
+        record->rows = rows;
+        st = json_parse(&json, line.bytes, line.length, NULL, err);
+        if (!st)
+            st = read_row(&record->rows[record->n], json, err);
+        if (!st)
+            record->n++;
+        else
+            error_wrap(err, st, "%s:%llu", name, (unsigned long long)line.line);
+        json_free(json);
+    }
+    jsonl_close(reader);
+    text_release(&path);
+    if (st)
+        run_record_release(record);
+    return st;
+}
