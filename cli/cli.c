@@ -67,7 +67,9 @@ static bool on_terminal(const struct cli *cli)
 
 static void draw_bar(struct cli *cli, size_t done, size_t total, double rate)
 {
-    enum { WIDTH = 30 };
+    enum {
+        WIDTH = 30
+    };
     size_t filled = total ? done * WIDTH / total : WIDTH;
     char bar[WIDTH + 1];
 

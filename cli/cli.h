@@ -27,8 +27,8 @@ enum color_mode {
 /* Global options and what is set up from them, for the life of the process. */
 struct cli {
     int quiet, verbose;
-    int log_format; /* enum log_format */
-    int color;      /* enum color_mode */
+    int log_format;   /* enum log_format */
+    int color;        /* enum color_mode */
     uint64_t threads; /* 0: as the recipe says, or all */
     char *cpu_mask;
     struct cancel *cancel;
@@ -59,7 +59,7 @@ struct option_row {
     char letter;      /* or 0 */
     enum option_kind kind;
     void *value;
-    const char *argument; /* "DIR", for help */
+    const char *argument;     /* "DIR", for help */
     const char *const *names; /* OPTION_CHOICE */
     const char *help;
 };
@@ -108,7 +108,8 @@ enum status cli_start(struct cli *cli, struct error *err);
 MUST_CHECK
 enum status cli_start_workers(struct cli *cli, uint32_t wanted, struct error *err);
 
-/* A bar with rate and ETA on a terminal, a JSON event every 10 s elsewhere. `context` is the cli. */
+/* A bar with rate and ETA on a terminal, a JSON event every 10 s elsewhere. `context` is the cli.
+ */
 void cli_progress(void *context, size_t done, size_t total);
 void cli_progress_end(struct cli *cli);
 

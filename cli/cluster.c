@@ -19,10 +19,10 @@ static void print_result(const struct kmeans *kmeans, size_t n, const struct clu
                          struct text *out)
 {
     if (!o->json) {
-        text_appendf(out, "%zu rows in %u clusters (effective %.1f), inertia %.6g, %u iterations%s\n",
-                     n, kmeans->k, validity_effective_clusters(kmeans->sizes, kmeans->k),
-                     kmeans->inertia, kmeans->iterations,
-                     kmeans->converged ? "" : ", not converged");
+        text_appendf(
+            out, "%zu rows in %u clusters (effective %.1f), inertia %.6g, %u iterations%s\n", n,
+            kmeans->k, validity_effective_clusters(kmeans->sizes, kmeans->k), kmeans->inertia,
+            kmeans->iterations, kmeans->converged ? "" : ", not converged");
         return;
     }
     text_appendf(out, "{\"rows\":%zu,\"clusters\":%u,\"inertia\":", n, kmeans->k);
@@ -131,8 +131,7 @@ static enum status cluster_verb(struct cli *cli, const struct verb *verb, int ar
         {"metric", 0, OPTION_STRING, &options.metric, "cosine|euclidean", NULL,
          "cosine: rows of unit length"},
         {"max-iterations", 0, OPTION_STRING, &options.max_iterations, "N", NULL, "of Lloyd"},
-        {"raw", 0, OPTION_FLAG, &options.raw, NULL, NULL,
-         "features as stored: no log1p, no idf"},
+        {"raw", 0, OPTION_FLAG, &options.raw, NULL, NULL, "features as stored: no log1p, no idf"},
         {"set", 0, OPTION_REPEAT, &args.set, "clustering.KEY=V", NULL, "transform, idf"},
         {"json", 0, OPTION_FLAG, &options.json, NULL, NULL, "print the figures as JSON"},
         {0},

@@ -126,8 +126,8 @@ static void print_result(const struct encode_result *r, const char *path, double
     text_append_double(out, r->reference.median_norm);
     text_append(out, ",\"variance\":");
     text_append_double(out, r->reference.variance);
-    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"seconds\":%.3f}\n",
-                 csr_nnz(&r->codes), (long long)info.st_size, seconds);
+    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"seconds\":%.3f}\n", csr_nnz(&r->codes),
+                 (long long)info.st_size, seconds);
 }
 
 static enum status encode(struct cli *cli, const struct recipe *recipe,
@@ -222,8 +222,7 @@ static enum status encode_verb(struct cli *cli, const struct verb *verb, int arg
         {"sae", 0, OPTION_STRING, &options.sae, "PATH", NULL, "SAE: a file or a folder"},
         {"activations", 0, OPTION_STRINGS, &options.activations, "PATH..", NULL,
          "safetensors or .npy, in order"},
-        {"output", 'o', OPTION_STRING, &options.output, "FEATURES", NULL,
-         "feature store to write"},
+        {"output", 'o', OPTION_STRING, &options.output, "FEATURES", NULL, "feature store to write"},
         {"data", 0, OPTION_STRING, &options.data, "FILE", NULL, "data set, for the keys"},
         {"pooling", 0, OPTION_STRING, &options.pooling, "P", NULL,
          "max, mean, sum, count, last or binary"},
@@ -246,9 +245,9 @@ static enum status encode_verb(struct cli *cli, const struct verb *verb, int arg
     if (!st && outcome == OPTIONS_GO) {
         if (!options.sae || !options.output || options.activations.n == 0)
             st = error_set(err, STATUS_INVALID, "encode: %s is missing: saerl encode %s",
-                           !options.sae         ? "--sae"
-                           : !options.output    ? "-o"
-                                                : "--activations",
+                           !options.sae      ? "--sae"
+                           : !options.output ? "-o"
+                                             : "--activations",
                            verb->usage);
         if (!st)
             st = cli_start(cli, err);

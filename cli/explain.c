@@ -134,8 +134,7 @@ static void print_text(const struct explanation *e, const struct run_record *rec
 {
     const struct run_row *r = e->row;
 
-    text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number,
-                 r->kept ? "kept" : "left out");
+    text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number, r->kept ? "kept" : "left out");
     if (!r->kept)
         text_appendf(out, "  stage       %s\n  reason      %s\n", r->stage,
                      r->reason ? r->reason : "none");

@@ -151,9 +151,8 @@ static enum status fit(struct cli *cli, const char *kind, const struct fit_optio
     return st;
 }
 
-static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args,
-                               const char *kind, const struct fit_options *options,
-                               struct error *err)
+static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args, const char *kind,
+                               const struct fit_options *options, struct error *err)
 {
     static const char *const prefixes[] = {"features.", "input.fields.", "on_error.", NULL};
     bool quality = strcmp(kind, "quality") == 0;
@@ -192,8 +191,7 @@ static enum status check_options(const char *kind, const struct fit_options *opt
         return error_set(err, STATUS_INVALID, "--alpha: %g is below the minimum, 0",
                          options->alpha);
     if (!isnan(options->l1_ratio) && (options->l1_ratio < 0 || options->l1_ratio > 1))
-        return error_set(err, STATUS_INVALID, "--l1-ratio: %g is not in [0, 1]",
-                         options->l1_ratio);
+        return error_set(err, STATUS_INVALID, "--l1-ratio: %g is not in [0, 1]", options->l1_ratio);
     return STATUS_OK;
 }
 
@@ -315,7 +313,10 @@ static enum status score_verb(struct cli *cli, const struct verb *verb, int argc
     if (!st && outcome == OPTIONS_GO) {
         if (!probe || !features || !output)
             st = error_set(err, STATUS_INVALID, "score: %s is missing: saerl score %s",
-                           !probe ? "--probe" : !features ? "--features" : "-o", verb->usage);
+                           !probe      ? "--probe"
+                           : !features ? "--features"
+                                       : "-o",
+                           verb->usage);
         if (!st)
             st = cli_start(cli, err);
         if (!st)

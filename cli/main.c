@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 
 static const struct verb *const verbs[] = {
-    &verb_demo, &verb_check,   &verb_run,     &verb_encode, &verb_fit,
+    &verb_demo,  &verb_check,   &verb_run,     &verb_encode, &verb_fit,
     &verb_score, &verb_cluster, &verb_explain, &verb_show,   NULL,
 };
 

@@ -48,8 +48,8 @@ enum status recipe_args_load(struct recipe *recipe, const char *path,
     if (st)
         goto out;
     for (size_t i = 0; i < args->n_flags; i++) {
-        overrides[n + i] = (struct recipe_override){args->flags[i].key, args->flags[i].value,
-                                                    args->flags[i].flag};
+        overrides[n + i] =
+            (struct recipe_override){args->flags[i].key, args->flags[i].value, args->flags[i].flag};
     }
     st = recipe_load(recipe, path, environ, overrides, n + args->n_flags, err);
 out:

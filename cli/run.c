@@ -45,8 +45,9 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
         cli_progress_end(cli);
     }
     if (st == STATUS_CANCELED && err)
-        error_set(err, st, "interrupted: finished stages are kept; run the same command again to "
-                           "go on from there");
+        error_set(err, st,
+                  "interrupted: finished stages are kept; run the same command again to "
+                  "go on from there");
     if (!st)
         st = cli_write(NULL, options->json && report.length ? &report : &summary, err);
     if (!st && !options->json && !options->dry_run && !cli->quiet)

@@ -11,10 +11,10 @@
 
 /* One line of scores.jsonl. */
 struct run_row {
-    char *id;     /* as JSON text */
+    char *id;             /* as JSON text */
     char *stage, *reason; /* reason NULL: none */
     bool kept, conflicting_answer;
-    double quality, difficulty; /* NaN: none */
+    double quality, difficulty;    /* NaN: none */
     long cluster, batch, position; /* -1: none */
 };
 

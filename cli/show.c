@@ -107,7 +107,9 @@ static enum status show_probe(struct show *show, struct error *err)
 /* Every byte is read: a container whose data cannot be read is not sound. */
 static enum status read_all(const struct safetensors *file, struct error *err)
 {
-    enum { BLOCK = 1 << 20 };
+    enum {
+        BLOCK = 1 << 20
+    };
     char *block = mem_alloc(BLOCK, 1);
     enum status st = block ? STATUS_OK : error_nomem(err);
 
@@ -203,8 +205,9 @@ static enum status show_jsonl(struct show *show, struct error *err)
         st = jsonl_next(reader, &line, &at_end, err);
         if (st || at_end)
             break;
-        st = line.too_long ? error_set(err, STATUS_FORMAT, "the line has %zu bytes, the limit is "
-                                                           "%zu",
+        st = line.too_long ? error_set(err, STATUS_FORMAT,
+                                       "the line has %zu bytes, the limit is "
+                                       "%zu",
                                        line.length, JSONL_LINE_MAX)
                            : json_parse(&root, line.bytes, line.length, NULL, err);
         if (st)
@@ -229,6 +232,21 @@ static enum status show_jsonl(struct show *show, struct error *err)
     }
     text_release(&keys);
     return st;
+}
+
+static enum status show_json(struct show *show, struct error *err)
+{
+    struct json *root = NULL;
+    enum status st = json_parse_file(&root, show->path, (size_t)64 << 20, NULL, err);
+
+    if (st)
+        return st;
+    begin(show, "json");
+    text_appendf(&show->out, show->json ? ",\"type\":\"%s\",\"length\":%zu" : "  %s, length %zu\n",
+                 json_type_name(json_type(root)), json_length(root));
+    end(show);
+    json_free(root);
+    return STATUS_OK;
 }
 
 /* A finished run, by its manifest. */
@@ -278,8 +296,8 @@ static enum status show_folder(struct show *show, struct error *err)
 
 static enum status show_path(struct show *show, struct error *err)
 {
-    static const char *const jsonl_endings[] = {".jsonl",     ".json",     ".jsonl.gz", ".json.gz",
-                                                ".jsonl.zst", ".jsonl.xz", NULL};
+    static const char *const jsonl_endings[] = {".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.xz",
+                                                NULL};
     struct stat info;
 
     if (stat(show->path, &info) == 0 && S_ISDIR(info.st_mode))
@@ -288,6 +306,8 @@ static enum status show_path(struct show *show, struct error *err)
         return show_safetensors(show, err);
     if (ends_with(show->path, ".npy"))
         return show_npy(show, err);
+    if (ends_with(show->path, ".json"))
+        return show_json(show, err);
     for (int i = 0; jsonl_endings[i]; i++) {
         if (ends_with(show->path, jsonl_endings[i]))
             return show_jsonl(show, err);

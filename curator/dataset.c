@@ -89,7 +89,8 @@ static enum status append_content(struct text *out, const struct json *content, 
         for (size_t i = 0; i < json_length(content); i++) {
             const struct json *part = json_element(content, i);
 
-            if (json_type(part) == JSON_OBJECT && json_type(json_member(part, "text")) == JSON_STRING)
+            if (json_type(part) == JSON_OBJECT &&
+                json_type(json_member(part, "text")) == JSON_STRING)
                 part = json_member(part, "text");
             s = json_string(part, &n);
             if (s)
@@ -312,8 +313,8 @@ static enum status read_fields(struct dataset *data, struct sample *sample,
     st = read_rewards(&sample->difficulty, field_path_find(&fields->rewards, row), err);
     if (st)
         return st;
-    st = read_label(&raw, &data->n_labels_without_number,
-                    field_path_find(&fields->difficulty, row), "difficulty", err);
+    st = read_label(&raw, &data->n_labels_without_number, field_path_find(&fields->difficulty, row),
+                    "difficulty", err);
     if (st)
         return st;
     if (!isnan(raw)) {
@@ -563,7 +564,8 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
         st = STATUS_BAD_ROWS;
     }
     if (!st && data->n == 0)
-        st = error_set(err, STATUS_FORMAT, "%s: no rows", paths->n ? paths->items[0] : "input.data");
+        st =
+            error_set(err, STATUS_FORMAT, "%s: no rows", paths->n ? paths->items[0] : "input.data");
     if (!st)
         st = check_ids(data, err);
     jsonl_close(reader);

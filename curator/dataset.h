@@ -53,7 +53,7 @@ struct dataset_index {
     struct dataset_index_entry {
         uint64_t hash;
         size_t row;
-    } *entries;
+    } * entries;
     size_t n;
 };
 MUST_CHECK

@@ -12,9 +12,9 @@
 #define FIELD_PATH_DEPTH_MAX 16
 
 struct field_path {
-    char *storage;                          /* the parts, each zero-terminated */
+    char *storage;                           /* the parts, each zero-terminated */
     const char *parts[FIELD_PATH_DEPTH_MAX]; /* into storage */
-    size_t n;                               /* 0: no path, nothing is ever found */
+    size_t n;                                /* 0: no path, nothing is ever found */
 };
 
 /* NULL gives the empty path. STATUS_INVALID: an empty part, an open quote, too many parts. */

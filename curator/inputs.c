@@ -95,8 +95,8 @@ static enum status hash_list(struct inputs *inputs, const char *role,
     return st;
 }
 
-enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe,
-                        const char *sae_weights, struct error *err)
+enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, const char *sae_weights,
+                        struct error *err)
 {
     const struct {
         const char *role, *path, *word; /* `word` in place of a path is not a file */

@@ -36,8 +36,8 @@ enum status inputs_expand(struct recipe *recipe, struct error *err);
 
 /* Hash everything the recipe reads; `sae_weights` is the file found in sae.path, or NULL. */
 MUST_CHECK
-enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe,
-                        const char *sae_weights, struct error *err);
+enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, const char *sae_weights,
+                        struct error *err);
 
 /*
  * One number for "the same inputs and recipe": version, `lock` (the lock file's text) and every

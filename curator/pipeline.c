@@ -77,8 +77,9 @@ enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err
         return error_set(err, STATUS_INVALID,
                          "quality.probe and quality.fit_labels: both are given, expected one");
     if (recipe->difficulty.probe && recipe->difficulty.fit_labels)
-        return error_set(err, STATUS_INVALID,
-                         "difficulty.probe and difficulty.fit_labels: both are given, expected one");
+        return error_set(
+            err, STATUS_INVALID,
+            "difficulty.probe and difficulty.fit_labels: both are given, expected one");
     return STATUS_OK;
 }
 
@@ -155,9 +156,9 @@ static enum status run_stages(struct run *run, struct error *err)
         const char *name;
         stage_function *function;
     } stages[] = {
-        {"parse", read_data},         {"duplicates", run_hygiene}, {"encode", run_features},
-        {"clusters", run_clusters},   {"scores", run_scores},      {"quality", run_quality_rule},
-        {"window", run_window},       {"plan", run_plan},
+        {"parse", read_data},       {"duplicates", run_hygiene}, {"encode", run_features},
+        {"clusters", run_clusters}, {"scores", run_scores},      {"quality", run_quality_rule},
+        {"window", run_window},     {"plan", run_plan},
     };
     enum status st = STATUS_OK;
 

@@ -24,7 +24,7 @@ struct pipeline_config {
     struct recipe *recipe; /* borrowed; globs in it are expanded */
     const char *output;    /* -o, or NULL for output.dir */
     enum pipeline_mode mode;
-    struct log *log;       /* may be NULL; log.jsonl is attached to it while the run lasts */
+    struct log *log; /* may be NULL; log.jsonl is attached to it while the run lasts */
     const struct kernels *kernels;
     struct workers *workers;
     encode_progress *progress; /* may be NULL */

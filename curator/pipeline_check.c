@@ -50,8 +50,7 @@ static enum status check_data(struct check *check, struct error *err)
     snprintf(json, sizeof(json),
              "{\"rows\":%zu,\"files\":%zu,\"malformed\":%zu,\"quality_labels\":%zu,"
              "\"difficulty_labels\":%zu}",
-             data->n, recipe->input.data.n, data->n_malformed, data->n_quality,
-             data->n_difficulty);
+             data->n, recipe->input.data.n, data->n_malformed, data->n_quality, data->n_difficulty);
     say(check, "data", words, json);
     return STATUS_OK;
 }
@@ -116,11 +115,10 @@ static enum status check_sae(struct check *check, struct error *err)
                  activations_samples(activations),
                  (unsigned long long)activations_tokens(activations), activations_d_in(activations),
                  activations_pooled(activations) ? ", pooled" : "");
-        text_appendf(&json, "{\"samples\":%zu,\"tokens\":%llu,\"d_in\":%zu,\"pooled\":%s}",
-                     activations_samples(activations),
-                     (unsigned long long)activations_tokens(activations),
-                     activations_d_in(activations),
-                     activations_pooled(activations) ? "true" : "false");
+        text_appendf(
+            &json, "{\"samples\":%zu,\"tokens\":%llu,\"d_in\":%zu,\"pooled\":%s}",
+            activations_samples(activations), (unsigned long long)activations_tokens(activations),
+            activations_d_in(activations), activations_pooled(activations) ? "true" : "false");
         say(check, "activations", words, text_string(&json));
         st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_DECODER_READ, err);
     }
@@ -210,8 +208,7 @@ static enum status check_all(struct check *check, struct error *err)
     if (!st)
         st = check_probe_file("difficulty.probe", recipe->difficulty.probe, "", err);
     if (!st)
-        st = check_labels(check, "quality", recipe->quality.fit_labels, check->data.n_quality,
-                          err);
+        st = check_labels(check, "quality", recipe->quality.fit_labels, check->data.n_quality, err);
     if (!st)
         st = check_labels(check, "difficulty", recipe->difficulty.fit_labels,
                           check->data.n_difficulty, err);

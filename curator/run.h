@@ -45,12 +45,12 @@ struct encode_summary {
 
 /* One of the two scores. */
 struct score {
-    bool active;       /* there is a model; else all values are NaN */
+    bool active;        /* there is a model; else all values are NaN */
     struct probe probe; /* all zero for `recon` and the controls */
     const char *source; /* "probe", "fit", "recon", "length", "label" */
-    double *values;    /* [n] NaN without a vector */
-    size_t n_unknown;  /* ids of the labels file that are not in the data */
-    bool refused;      /* difficulty: not good enough for ordering, and forced all the same */
+    double *values;     /* [n] NaN without a vector */
+    size_t n_unknown;   /* ids of the labels file that are not in the data */
+    bool refused;       /* difficulty: not good enough for ordering, and forced all the same */
 };
 
 struct stage_time {
@@ -72,7 +72,7 @@ struct run {
     void *progress_context;
 
     struct inputs inputs;
-    struct text lock;        /* recipe.lock.yaml */
+    struct text lock; /* recipe.lock.yaml */
     struct dataset data;
     struct verdict *verdicts; /* [data.n] */
 
@@ -81,11 +81,11 @@ struct run {
     unsigned char *has_vector; /* [data.n] */
     struct encode_summary encode;
 
-    bool *in_s;                /* [data.n] row belongs to S, the set that is clustered */
-    uint32_t *cluster;         /* [data.n] PLAN_NO_CLUSTER outside S */
-    float *similarity;         /* [data.n] to its centroid; 0 outside S */
+    bool *in_s;        /* [data.n] row belongs to S, the set that is clustered */
+    uint32_t *cluster; /* [data.n] PLAN_NO_CLUSTER outside S */
+    float *similarity; /* [data.n] to its centroid; 0 outside S */
     struct {
-        size_t n;              /* rows of S */
+        size_t n; /* rows of S */
         uint32_t k;
         double inertia, effective;
         uint32_t iterations;
@@ -93,13 +93,13 @@ struct run {
     } clusters;
 
     struct score quality, difficulty;
-    double quality_threshold;  /* NaN: no rule was applied */
-    double window[2];          /* NaN: no window */
+    double quality_threshold; /* NaN: no rule was applied */
+    double window[2];         /* NaN: no window */
 
-    int order_used;            /* enum plan_order; PLAN_NONE where there is no difficulty to go by */
+    int order_used; /* enum plan_order; PLAN_NONE where there is no difficulty to go by */
     struct batch_plan plan;
-    size_t *position;          /* [data.n] in the training order, NO_ROW if in no batch */
-    uint32_t *batch;           /* [data.n] PLAN_NO_CLUSTER if in no batch */
+    size_t *position; /* [data.n] in the training order, NO_ROW if in no batch */
+    uint32_t *batch;  /* [data.n] PLAN_NO_CLUSTER if in no batch */
 
     struct stage_time times[RUN_TIMES_MAX];
     int n_times;

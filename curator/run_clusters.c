@@ -48,8 +48,8 @@ static enum status save_stage(const struct run *run, const char *path, struct er
     enum status st;
 
     text_append_double(&inertia, run->clusters.inertia);
-    text_appendf(&facts, "%zu %u %u %d", run->clusters.n, run->clusters.k,
-                 run->clusters.iterations, run->clusters.converged);
+    text_appendf(&facts, "%zu %u %u %d", run->clusters.n, run->clusters.k, run->clusters.iterations,
+                 run->clusters.converged);
     metadata[1].value = inertia.data;
     metadata[2].value = facts.data;
     st = text_check(&inertia, err);
@@ -79,8 +79,8 @@ static enum status load_stage(struct run *run, const char *path, struct error *e
     if (!cluster || !similarity || cluster->count != run->data.n ||
         similarity->count != run->data.n || cluster->dtype != DTYPE_U32 ||
         similarity->dtype != DTYPE_F32 || !inertia || !facts ||
-        sscanf(facts, "%zu %u %u %d", &run->clusters.n, &run->clusters.k,
-               &run->clusters.iterations, &converged) != 4) {
+        sscanf(facts, "%zu %u %u %d", &run->clusters.n, &run->clusters.k, &run->clusters.iterations,
+               &converged) != 4) {
         st = error_set(err, STATUS_FORMAT, "%s: not the result of a cluster stage", path);
         goto out;
     }

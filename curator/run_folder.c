@@ -182,8 +182,7 @@ static void unlock(struct run_folder *folder)
 }
 
 /* Make the work folder, or take over the one that is there. */
-static enum status prepare_work(struct run_folder *folder,
-                                const char fingerprint[HASH128_HEX_SIZE],
+static enum status prepare_work(struct run_folder *folder, const char fingerprint[HASH128_HEX_SIZE],
                                 enum run_folder_mode mode, struct error *err)
 {
     char *stages = join(folder->work, "/", ".stages");
@@ -243,8 +242,8 @@ static enum status make_parent(const char *path, struct error *err)
 }
 
 enum status run_folder_open(struct run_folder *folder, enum run_folder_state *state,
-                            const char *path, struct hash128 fingerprint,
-                            enum run_folder_mode mode, struct error *err)
+                            const char *path, struct hash128 fingerprint, enum run_folder_mode mode,
+                            struct error *err)
 {
     char hex[HASH128_HEX_SIZE];
     size_t n = strlen(path);

@@ -16,10 +16,10 @@
 #include "base/hash.h"
 
 struct run_folder {
-    char *path;    /* DIR */
-    char *work;    /* DIR.partial; NULL while closed */
-    int lock_fd;   /* 0: closed */
-    bool resumed;  /* there were finished stages */
+    char *path;   /* DIR */
+    char *work;   /* DIR.partial; NULL while closed */
+    int lock_fd;  /* 0: closed */
+    bool resumed; /* there were finished stages */
 };
 
 enum run_folder_state {
@@ -38,8 +38,8 @@ enum run_folder_mode {
  */
 MUST_CHECK
 enum status run_folder_open(struct run_folder *folder, enum run_folder_state *state,
-                            const char *path, struct hash128 fingerprint,
-                            enum run_folder_mode mode, struct error *err);
+                            const char *path, struct hash128 fingerprint, enum run_folder_mode mode,
+                            struct error *err);
 
 /* Rename the work folder into place, without its stages. The folder is closed then. */
 MUST_CHECK

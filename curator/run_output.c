@@ -154,8 +154,9 @@ static void append_score_line(struct text *t, const struct run *run, size_t row)
         text_append(t, ",\"key\":null");
     else
         text_appendf(t, ",\"key\":\"%016llx\"", (unsigned long long)s->key);
-    text_appendf(t, ",\"kept\":%s,\"stage\":\"%s\",\"reason\":",
-                 verdict_alive(v) ? "true" : "false", stage_name(v->stage));
+    text_appendf(t,
+                 ",\"kept\":%s,\"stage\":\"%s\",\"reason\":", verdict_alive(v) ? "true" : "false",
+                 stage_name(v->stage));
     append_reason(t, v);
     text_append(t, ",\"quality\":");
     text_append_double(t, run->quality.values[row]);

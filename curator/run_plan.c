@@ -26,7 +26,7 @@ enum status run_plan(struct run *run, struct error *err)
         log_event(run->log, LOG_WARNING, "plan",
                   "nothing predicts difficulty: batches are in row order, not %s",
                   run->recipe->batches.order == PLAN_EASY_TO_HARD ? "easy to hard"
-                                                                   : "hard to easy");
+                                                                  : "hard to easy");
     }
     run->order_used = config.order;
     n = run_alive(run, alive);

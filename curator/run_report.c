@@ -65,9 +65,9 @@ static void append_funnel(struct text *out, const struct run *run, const struct 
                      t->reason[reason]);
         comma = ",";
     }
-    text_appendf(out,
-                 "},\"flags\":{\"conflicting_answer\":%zu,\"low_quality\":%zu,\"contaminated\":%zu}",
-                 t->conflicting, t->flagged_quality, t->flagged_contaminated);
+    text_appendf(
+        out, "},\"flags\":{\"conflicting_answer\":%zu,\"low_quality\":%zu,\"contaminated\":%zu}",
+        t->conflicting, t->flagged_quality, t->flagged_contaminated);
 }
 
 static void append_encode(struct text *out, const struct run *run)
@@ -82,8 +82,7 @@ static void append_encode(struct text *out, const struct run *run)
                      (unsigned long long)e->tokens, (unsigned long long)e->tokens_masked,
                      (unsigned long long)e->tokens_sink);
         text_appendf(out, ",\"tokens_encoded\":%llu,\"tokens_rejected\":%llu",
-                     (unsigned long long)e->tokens_encoded,
-                     (unsigned long long)e->tokens_rejected);
+                     (unsigned long long)e->tokens_encoded, (unsigned long long)e->tokens_rejected);
         text_appendf(out, ",\"reference_tokens\":%llu", (unsigned long long)e->reference.tokens);
         member_double(out, "median_norm", e->reference.median_norm);
         member_double(out, "variance", e->reference.variance);
@@ -220,7 +219,8 @@ void run_report_json(const struct run *run, struct text *out)
 {
     struct tally t = count(run);
 
-    text_appendf(out, "{\"format\":\"saerl.report\",\"version\":1,\"program\":\"saerl %s\",\"name\":",
+    text_appendf(out,
+                 "{\"format\":\"saerl.report\",\"version\":1,\"program\":\"saerl %s\",\"name\":",
                  SAERL_VERSION);
     if (run->recipe->name)
         text_append_json_string(out, run->recipe->name, strlen(run->recipe->name));
@@ -284,11 +284,13 @@ void run_summary(const struct run *run, struct text *out)
     }
     text_append_char(out, '\n');
     if (t.flagged_quality || t.flagged_contaminated || t.conflicting)
-        text_appendf(out, "  flagged     low_quality %zu, contaminated %zu, conflicting_answer %zu\n",
+        text_appendf(out,
+                     "  flagged     low_quality %zu, contaminated %zu, conflicting_answer %zu\n",
                      t.flagged_quality, t.flagged_contaminated, t.conflicting);
     if (run->encode.encoded)
-        text_appendf(out, "  encoded     %llu tokens (%llu masked, %llu sinks), L0 median %.0f, "
-                          "explained variance %.3f\n",
+        text_appendf(out,
+                     "  encoded     %llu tokens (%llu masked, %llu sinks), L0 median %.0f, "
+                     "explained variance %.3f\n",
                      (unsigned long long)run->encode.tokens_encoded,
                      (unsigned long long)run->encode.tokens_masked,
                      (unsigned long long)run->encode.tokens_sink, run->encode.l0_median,

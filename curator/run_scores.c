@@ -45,9 +45,9 @@ static enum status check_probe(const struct probe *probe, const struct run *run,
 
 /* What a score is asked for. */
 struct score_request {
-    const char *name;       /* "quality" */
-    const char *probe;      /* a file, or NULL */
-    const char *fit_labels; /* a file, "field", or NULL */
+    const char *name;         /* "quality" */
+    const char *probe;        /* a file, or NULL */
+    const char *fit_labels;   /* a file, "field", or NULL */
     const char *label_fields; /* which input.fields would serve, for the message */
     struct probe_config config;
 };
@@ -71,9 +71,8 @@ static enum status collect_labels(double *labels, struct score *score, const str
                       score->n_unknown);
     } else {
         for (size_t row = 0; row < run->data.n; row++)
-            labels[row] = strcmp(request->name, "quality") == 0
-                              ? run->data.samples[row].quality
-                              : run->data.samples[row].difficulty;
+            labels[row] = strcmp(request->name, "quality") == 0 ? run->data.samples[row].quality
+                                                                : run->data.samples[row].difficulty;
     }
     for (size_t row = 0; row < run->data.n; row++) {
         if (run->data.samples[row].problem.length)
@@ -203,9 +202,10 @@ static enum status score_quality(struct run *run, struct error *err)
 
     if (request.probe && strcmp(request.probe, "recon") == 0) {
         if (!run->features.recon_max)
-            return error_set(err, STATUS_INVALID,
-                             "quality.probe: recon needs the column recon_max, which these features "
-                             "lack (the SAE has no decoder, or the store was made without it)");
+            return error_set(
+                err, STATUS_INVALID,
+                "quality.probe: recon needs the column recon_max, which these features "
+                "lack (the SAE has no decoder, or the store was made without it)");
         for (size_t row = 0; row < run->data.n; row++) {
             if (run->has_vector[row])
                 score->values[row] = -(double)run->features.recon_max[row];
@@ -230,11 +230,11 @@ static enum status check_difficulty(struct run *run, struct error *err)
 {
     const struct recipe *recipe = run->recipe;
     const struct probe_validation *v = &run->difficulty.probe.validation;
-    bool ordering = recipe->batches.order == PLAN_EASY_TO_HARD ||
-                    recipe->batches.order == PLAN_HARD_TO_EASY;
+    bool ordering =
+        recipe->batches.order == PLAN_EASY_TO_HARD || recipe->batches.order == PLAN_HARD_TO_EASY;
     bool too_weak = !(v->spearman >= recipe->difficulty.min_spearman);
-    bool only_length = !too_weak && !isnan(v->length_spearman) &&
-                       !(v->spearman > fabs(v->length_spearman));
+    bool only_length =
+        !too_weak && !isnan(v->length_spearman) && !(v->spearman > fabs(v->length_spearman));
 
     if (!ordering || (!too_weak && !only_length))
         return STATUS_OK;

@@ -51,12 +51,12 @@ struct span {
 };
 
 struct sample {
-    struct span line;   /* the row as it stood in the file, without line feed */
-    struct span prompt; /* canonical prompt: see dataset.h */
-    struct span id;     /* as JSON text: "\"task-1\"", "17", or the key as a string; empty: none */
-    struct span source; /* text of fields.source, empty: none */
+    struct span line;    /* the row as it stood in the file, without line feed */
+    struct span prompt;  /* canonical prompt: see dataset.h */
+    struct span id;      /* as JSON text: "\"task-1\"", "17", or the key as a string; empty: none */
+    struct span source;  /* text of fields.source, empty: none */
     struct span problem; /* why it is malformed, empty: it is not */
-    uint64_t key;       /* XXH3-64 of the canonical prompt; 0 for a malformed row */
+    uint64_t key;        /* XXH3-64 of the canonical prompt; 0 for a malformed row */
     struct hash128 prompt_hash, answer_hash;
     bool has_answer;
     double quality;    /* label, NaN: none */
@@ -65,9 +65,9 @@ struct sample {
 
 /* The verdict on a sample, filled stage by stage. */
 struct verdict {
-    enum stage stage;   /* the last one reached; STAGE_PLAN: kept */
-    enum reason reason; /* REASON_NONE for kept samples, unless flagged */
-    size_t partner;     /* the row it duplicates, or NO_ROW */
+    enum stage stage;        /* the last one reached; STAGE_PLAN: kept */
+    enum reason reason;      /* REASON_NONE for kept samples, unless flagged */
+    size_t partner;          /* the row it duplicates, or NO_ROW */
     double value, threshold; /* what was compared; NaN: nothing was */
     const char *benchmark;   /* the file it overlaps with, or NULL; borrowed from the recipe */
     bool conflicting_answer; /* same prompt as another row, other answer */
