@@ -10,7 +10,7 @@
 #include "tests/support/cmocka_headers.h"
 
 static char root[] = "/tmp/test_run_folder_XXXXXX";
-static char target[64], partial[64];
+static char target[64], partial[80];
 
 static const struct hash128 one = {1, 1}, two = {2, 2};
 

@@ -1,0 +1,267 @@
+"""`saerl run` from end to end: outputs, repeatability, resume, defined results at the edges."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from saerl_case import (DEMO, PROGRAM, SOURCE, VOLATILE, SaerlCase, folder_bytes, read_jsonl, read_safetensors,
+                        write_jsonl)
+
+RUN_FILES = {
+    "kept.jsonl", "batches.jsonl", "scores.jsonl", "dropped.jsonl", "ids/kept.txt", "ids/dropped.txt",
+    "report.json", "recipe.lock.yaml", "features.safetensors",
+}
+
+
+class Demo(SaerlCase):
+    """The bundled pool; slow parts share one run."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        import pathlib
+        import shutil
+        import tempfile
+
+        cls.home = pathlib.Path(tempfile.mkdtemp(prefix="saerl-demo-"))
+        cls.addClassCleanup(shutil.rmtree, cls.home, ignore_errors=True)
+        done = subprocess.run([PROGRAM, "demo", str(cls.home / "demo")], capture_output=True, text=True, timeout=300)
+        cls.demo_code, cls.demo_out, cls.demo_err = done.returncode, done.stdout, done.stderr
+        cls.out = cls.home / "demo" / "out"
+
+    def test_writes_every_file(self):
+        self.assertEqual(self.demo_code, 0, self.demo_err)
+        self.assertLessEqual(RUN_FILES | {"quality.probe.safetensors"}, set(folder_bytes(self.out)))
+        for name in VOLATILE:
+            self.assertTrue((self.out / name).is_file())
+        self.assertFalse((self.home / "demo" / "out.partial").exists())
+        self.assertFalse((self.home / "demo" / "out.partial.lock").exists())
+        self.assertEqual(folder_bytes(self.home / "demo")["tasks.jsonl"], (DEMO / "tasks.jsonl").read_bytes())
+
+    def test_figures_are_those_of_the_method(self):
+        auc = float(re.search(r"AUC (0\.\d+); of", self.demo_out).group(1))
+        rho = float(re.search(r"ranks held-out rewards with Spearman (0\.\d+)", self.demo_out).group(1))
+        nmi = float(re.search(r"with NMI (0\.\d+)", self.demo_out).group(1))
+        self.assertGreaterEqual(auc, 0.73)
+        self.assertGreaterEqual(rho, 0.48)
+        self.assertGreaterEqual(nmi, 0.55)
+
+    def test_files_agree_with_each_other(self):
+        rows = (self.home / "demo" / "tasks.jsonl").read_bytes().splitlines(keepends=True)
+        scores = read_jsonl(self.out / "scores.jsonl")
+        dropped = read_jsonl(self.out / "dropped.jsonl")
+        batches = read_jsonl(self.out / "batches.jsonl")
+        order = [row for batch in batches for row in batch["rows"]]
+        self.assertEqual([s["row"] for s in scores], list(range(len(rows))))
+        self.assertEqual(sorted(order), [s["row"] for s in scores if s["kept"]])
+        self.assertEqual(b"".join(rows[row] for row in order), (self.out / "kept.jsonl").read_bytes())
+        self.assertEqual([d["row"] for d in dropped], [s["row"] for s in scores if not s["kept"]])
+        self.assertEqual((self.out / "ids/kept.txt").read_text().split(), [scores[row]["id"] for row in order])
+        self.assertEqual((self.out / "ids/dropped.txt").read_text().split(), [d["id"] for d in dropped])
+        for b, batch in enumerate(batches):
+            self.assertEqual(batch["batch"], b)
+            self.assertEqual(batch["ids"], [scores[row]["id"] for row in batch["rows"]])
+            for row in batch["rows"]:
+                self.assertEqual(scores[row]["batch"], b)
+                self.assertEqual(scores[row]["position"], order.index(row))
+        for s in scores:
+            self.assertEqual(s["difficulty"] * 2**24 % 1, 0)
+            self.assertIsNotNone(s["quality"])
+        tensors, metadata = read_safetensors(self.out / "features.safetensors")
+        self.assertEqual(metadata["format"], "saerl.features")
+        self.assertEqual(tensors["keys"], tuple(int(s["key"], 16) for s in scores))
+        manifest = json.loads((self.out / "manifest.json").read_text())
+        self.assertEqual(manifest["counts"]["kept"], len(order))
+        report = json.loads((self.out / "report.json").read_text())
+        self.assertEqual(sum(stage["dropped"] for stage in report["funnel"]), len(dropped))
+
+    def test_plan_is_recomputed_independently(self):
+        check = SOURCE / "tests" / "integration" / "check_plan.py"
+        done = subprocess.run([sys.executable, check, self.out], capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_same_bytes_at_any_thread_count_and_from_the_lock(self):
+        first = folder_bytes(self.out)
+        recipe = self.home / "demo" / "recipe.yaml"
+        for threads in (1, 3):
+            self.saerl("run", recipe, "-o", self.dir / str(threads), "--threads", threads)
+            self.assertEqual(first, folder_bytes(self.dir / str(threads)))
+        self.saerl("run", self.out / "recipe.lock.yaml", "-o", self.dir / "again")
+        self.assertEqual(first, folder_bytes(self.dir / "again"))
+
+    def test_finished_folder_is_left_as_it_is(self):
+        recipe = self.home / "demo" / "recipe.yaml"
+        before = os.stat(self.out / "manifest.json").st_mtime_ns
+        done = self.saerl("run", recipe, "-o", self.out)
+        self.assertIn("finished already", done.stdout)
+        self.assertEqual(os.stat(self.out / "manifest.json").st_mtime_ns, before)
+        self.refuses(["other inputs or another recipe", "--fresh"], "run", recipe, "-o", self.out, "--seed", 7, code=5)
+
+    def test_explain_tells_the_life_of_a_sample(self):
+        scores = read_jsonl(self.out / "scores.jsonl")
+        for sample in (next(s for s in scores if s["kept"]), next(s for s in scores if not s["kept"])):
+            told = json.loads(self.saerl("explain", self.out, sample["id"], "--json").stdout)
+            for key in ("row", "id", "kept", "quality", "difficulty", "cluster", "batch", "position"):
+                self.assertEqual(told[key], sample[key])
+            self.assertEqual(told["dropped"] is None, sample["kept"])
+            self.assertEqual(len(told["neighbours"]), 5)
+            self.assertIn(sample["id"], self.saerl("explain", self.out, sample["id"]).stdout)
+        self.refuses("no sample with id 'nobody'", "explain", self.out, "nobody")
+        self.refuses("not a finished run", "explain", self.dir, "x", code=1)
+
+    def kill_when(self, path, signal_number, out):
+        """Start a run and send the signal once `path` exists."""
+        process = subprocess.Popen(
+            [PROGRAM, "run", self.home / "demo" / "recipe.yaml", "-o", out, "--set", "clustering.restarts=60",
+             "--threads", "1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.assertIsNone(process.poll(), "the run ended before it could be interrupted")
+        process.send_signal(signal_number)
+        _, words = process.communicate(timeout=120)
+        return process.returncode, words
+
+    def test_resume_repeats_no_finished_stage(self):
+        recipe = self.home / "demo" / "recipe.yaml"
+        settings = ("--set", "clustering.restarts=60")
+        self.saerl("run", recipe, "-o", self.dir / "whole", *settings)
+        for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            out = self.dir / ("killed-%d" % number)
+            stage = self.dir / (out.name + ".partial") / ".stages" / "encode.json"
+            got, words = self.kill_when(stage, number, out)
+            self.assertEqual(got, code)
+            self.assertFalse(out.exists())
+            if number != signal.SIGKILL:
+                self.assertIn("run the same command again", words)
+            self.refuses("interrupted run of other inputs", "run", recipe, "-o", out, code=5)
+            self.saerl("run", recipe, "-o", out, *settings)
+            times = json.loads((out / "manifest.json").read_text())["times"]
+            self.assertTrue(next(t for t in times if t["stage"] == "encode")["resumed"])
+            self.assertEqual(folder_bytes(self.dir / "whole"), folder_bytes(out))
+
+
+class Edges(SaerlCase):
+    """Defined results where there is hardly any data."""
+
+    def run_world(self, *more, code=0):
+        return self.saerl("run", "recipe.yaml", "-o", "out", *more, code=code)
+
+    def scores(self):
+        return read_jsonl(self.dir / "out" / "scores.jsonl")
+
+    def test_one_row(self):
+        self.write_world(1)
+        self.run_world()
+        self.assertEqual([(s["kept"], s["cluster"], s["batch"], s["position"]) for s in self.scores()],
+                         [(True, 0, 0, 0)])
+
+    def test_fewer_rows_than_a_batch(self):
+        self.write_world(5)
+        self.run_world("--set", "batches.size=64")
+        batches = read_jsonl(self.dir / "out" / "batches.jsonl")
+        self.assertEqual([sorted(b["rows"]) for b in batches], [[0, 1, 2, 3, 4]])
+        self.refuses("batch", "run", "recipe.yaml", "-o", "none", "--set", "batches.drop_last=true", code=1)
+        self.assertFalse((self.dir / "none").exists())
+
+    def test_all_duplicates(self):
+        self.write_world(6, rows=[{"prompt": "same", "answer": i % 2} for i in range(6)])
+        self.run_world("--set", "input.fields.answer=answer")
+        scores = self.scores()
+        self.assertEqual([s["kept"] for s in scores], [True] + [False] * 5)
+        dropped = read_jsonl(self.dir / "out" / "dropped.jsonl")
+        self.assertEqual({(d["reason"], d["partner"]) for d in dropped}, {("duplicate", 0)})
+        self.assertEqual({tuple(s["flags"]) for s in scores}, {("conflicting_answer",)})
+        self.saerl("run", "recipe.yaml", "-o", "both", "--set", "input.fields.answer=answer",
+                   "--set", "dedup.exact.on=prompt+answer")
+        kept = [s["row"] for s in read_jsonl(self.dir / "both" / "scores.jsonl") if s["kept"]]
+        self.assertEqual(kept, [0, 1])
+
+    def test_equal_vectors_are_one_cluster(self):
+        self.write_world(4, values=[1.0] * (4 * 2 * 8))
+        self.run_world("--set", "clustering.clusters=3")
+        self.assertEqual([s["cluster"] for s in self.scores()], [0, 0, 0, 0])
+
+    def test_constant_labels(self):
+        rows = [{"id": i, "prompt": "p%d" % i, "q": 1, "d": 0.5} for i in range(40)]
+        self.write_world(40, rows=rows)
+        settings = ["--set", "input.fields.quality=q", "--set", "quality.fit_labels=field",
+                    "--set", "input.fields.difficulty=d", "--set", "difficulty.fit_labels=field"]
+        self.refuses(["difficulty proxy refused", "difficulty.force: true", "batches.order: random"],
+                     "run", "recipe.yaml", "-o", "out", *settings, code=1)
+        self.run_world(*settings, "--set", "difficulty.force=true")
+        self.assertEqual({s["difficulty"] for s in self.scores()}, {0.5})
+
+    def test_rejected_samples_are_named(self):
+        values = [1.0 + (i % 5) for i in range(6 * 2 * 8)]
+        values[1 * 16 + 3] = math.nan
+        values[2 * 16 + 3] = math.inf
+        values[3 * 16 : 3 * 16 + 8] = [0.0] * 8
+        self.write_world(6, values=values)
+        self.run_world()
+        self.assertEqual([s["reason"] for s in self.scores()],
+                         [None, "nonfinite", "nonfinite", "zero_activation", None, None])
+        tensors, _ = read_safetensors(self.dir / "out" / "features.safetensors")
+        self.assertEqual(tensors["tokens_used"][1:4], (0, 0, 0))
+        self.assertEqual([s["quality"] for s in self.scores()], [None] * 6)
+
+    def test_no_difficulty_is_said_aloud(self):
+        self.write_world(6)
+        done = self.run_world()
+        self.assertIn("batches are in row order", done.stderr)
+        self.assertEqual(json.loads((self.dir / "out/report.json").read_text())["plan"]["order"], "none")
+
+    def test_limit_is_in_the_lock(self):
+        self.write_world(9)
+        self.run_world("--limit", 4)
+        self.assertEqual(len(self.scores()), 4)
+        self.saerl("run", "out/recipe.lock.yaml", "-o", "again")
+        self.assertEqual(folder_bytes(self.dir / "out"), folder_bytes(self.dir / "again"))
+
+    def test_malformed_rows(self):
+        self.write_world(4)
+        path = self.dir / "data.jsonl"
+        lines = path.read_text().splitlines()
+        lines[2] = '{"id":2,"prompt":'
+        path.write_text("\n".join(lines) + "\n")
+        self.refuses(["data.jsonl:3: row 2", "on_error.max_bad"], "run", "recipe.yaml", "-o", "out", code=3)
+        self.assertFalse((self.dir / "out").exists())
+        self.assertFalse((self.dir / "out.partial").exists())
+        self.run_world("--set", "on_error.max_bad=1", "--set", "on_error.action=quarantine")
+        self.assertEqual((self.dir / "out/quarantine.jsonl").read_text(), lines[2] + "\n")
+        self.assertEqual(self.scores()[2]["reason"], "malformed")
+        self.assertEqual([s["kept"] for s in self.scores()], [True, True, False, True])
+
+    def test_sidelined_stages(self):
+        """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""
+        words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+        rows = [{"prompt": words}, {"prompt": words + " fifteen"}, {"prompt": "alpha beta gamma"},
+                {"prompt": "a leaked item that is long enough to be found by its words in any order we like now"},
+                {"prompt": "delta"}, {"prompt": "epsilon"}]
+        self.write_world(6, rows=rows)
+        write_jsonl(self.dir / "bench.jsonl", [{"question": "unrelated"}, {"question": rows[3]["prompt"]}])
+        self.run_world("--set", "dedup.near.enabled=true", "--set", "dedup.near.jaccard=0.7",
+                       "--set", "decontaminate.against=[bench.jsonl]")
+        dropped = {d["row"]: d for d in read_jsonl(self.dir / "out" / "dropped.jsonl")}
+        self.assertEqual(set(dropped), {1, 3})
+        self.assertEqual((dropped[1]["reason"], dropped[1]["partner"]), ("near_duplicate", 0))
+        self.assertAlmostEqual(dropped[1]["value"], 10 / 11)
+        self.assertEqual(dropped[3]["reason"], "contaminated")
+        self.assertIn("bench.jsonl", dropped[3]["partner"])
+
+        self.write_world(4, values=([1.0, 2, 3, 4, 5, 6, 7, 8] * 2) * 2 + [3.0, -1, 2, 0, 1, 1, 4, 2] * 4)
+        self.saerl("run", "recipe.yaml", "-o", "sae", "--set", "dedup.sae.enabled=true")
+        dropped = {d["row"]: d for d in read_jsonl(self.dir / "sae" / "dropped.jsonl")}
+        self.assertEqual({row: (d["reason"], d["partner"]) for row, d in dropped.items()},
+                         {1: ("sae_duplicate", 0), 3: ("sae_duplicate", 2)})
+
+
+if __name__ == "__main__":
+    unittest.main()
