@@ -149,7 +149,7 @@ static void consider(struct search *search, const char *name)
         n = 10 * slips(search->leaf, leaf);
         if (n > 10 * slips_allowed(search->leaf) || n >= 10 * strlen(search->leaf))
             n = SIZE_MAX;
-    } else if (strcmp(search->leaf, leaf) == 0) {
+    } else if (strlen(leaf) > 2 && strcmp(search->leaf, leaf) == 0) {
         n = 25; /* as far as two slips and a half */
     } else {
         n = 10 * text_distance(search->word, name) + 1;
@@ -161,6 +161,40 @@ static void consider(struct search *search, const char *name)
         text_clear(&search->nearest);
         text_append(&search->nearest, name);
     }
+}
+
+/* Append the part of `name` behind the first n bytes of `key` ("sae." or "") to a list, once. */
+static void append_child(struct text *list, const char *name, const char *key, size_t n)
+{
+    const char *part = name + n, *same;
+    size_t length;
+
+    if (strncmp(name, key, n) != 0 || !*part)
+        return;
+    length = strcspn(part, ".");
+    for (same = text_string(list); (same = strchr(same, ' ')); same++) {
+        if (strncmp(same + 1, part, length) == 0 && (!same[length + 1] || same[length + 1] == ','))
+            return;
+    }
+    text_append(list, list->length ? ", " : ", expected one of ");
+    text_append_n(list, part, length);
+}
+
+/* What there is directly below the folder of a key, the first n bytes of it. */
+static void append_children(struct text *list, const struct setting_section *schema,
+                            const char *key, size_t n)
+{
+    struct text name = {0};
+
+    for (const struct setting_section *s = schema; s->path; s++) {
+        append_child(list, s->path, key, n);
+        for (const struct setting *row = s->settings; row->name; row++) {
+            key_of(&name, s, row);
+            append_child(list, text_string(&name), key, n);
+        }
+    }
+    list->failed |= name.failed;
+    text_release(&name);
 }
 
 enum status schema_unknown_key(const struct setting_section *schema, const char *key,
@@ -185,14 +219,16 @@ enum status schema_unknown_key(const struct setting_section *schema, const char 
             consider(&search, text_string(&name));
         }
     }
+    text_clear(&name);
+    if (search.best == SIZE_MAX)
+        append_children(&name, schema, key, search.folder);
+    else
+        text_appendf(&name, " (did you mean '%s'?)", text_string(&search.nearest));
     st = text_check(&search.nearest, err);
     if (!st)
         st = text_check(&name, err);
-    if (!st && search.best != SIZE_MAX)
-        st = setting_refuse(err, origin, NULL, "unknown key %s (did you mean '%s'?)", found,
-                            text_string(&search.nearest));
-    else if (!st)
-        st = setting_refuse(err, origin, NULL, "unknown key %s", found);
+    if (!st)
+        st = setting_refuse(err, origin, NULL, "unknown key %s%s", found, text_string(&name));
     text_release(&search.nearest);
     text_release(&name);
     return st;

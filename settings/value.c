@@ -659,6 +659,8 @@ static void append_range(const struct setting *row, const char *thing, struct te
         return;
     }
     text_append_double(out, low);
+    if (high == low)
+        return;
     text_append(out, " to ");
     if (row->type == SETTING_U32 || row->type == SETTING_U64)
         text_appendf(out, "%.0f", high);

@@ -319,7 +319,11 @@ static void settings_set_names_the_nearest_key(void **state)
     refuse(s, "dedup.nearest.jaccard", "1",
            "--set: unknown key 'dedup.nearest.jaccard' (did you mean 'dedup.near.jaccard'?)");
     refuse(s, "whatever.else", "1", "--set: unknown key 'whatever.else'");
-    refuse(s, "", "1", "--set: unknown key nothing");
+    refuse(s, "", "1",
+           "--set: unknown key nothing, expected one of version, name, seed, input, sae, dedup, "
+           "clustering, difficulty, output");
+    refuse(s, "sae.width", "1",
+           "--set: unknown key 'sae.width', expected one of pooling, format, k, threshold");
     refuse(s, "sae", "1", "--set: sae: is a section, expected one of its keys");
     refuse(s, "dedup", "1", "--set: dedup: is a section, expected one of its keys");
     refuse(s, "sae.", "1", "--set: unknown key 'sae.' (did you mean 'sae'?)");
