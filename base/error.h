@@ -44,6 +44,15 @@ enum status error_set_at(struct error *err, enum status status, const char *orig
 enum status error_wrap_at(struct error *err, enum status status, const char *origin,
                           const char *format, ...) PRINTF_LIKE(4, 5);
 
+#ifdef __clang_analyzer__
+/* The analyzer does not look into error.c and would go on as if a status might come back as OK. */
+#undef error_set
+#undef error_wrap
+#define error_set(err, status, ...) (error_set_at(err, status, ERROR_ORIGIN, __VA_ARGS__), (status))
+#define error_wrap(err, status, ...)                                                               \
+    (error_wrap_at(err, status, ERROR_ORIGIN, __VA_ARGS__), (status))
+#endif
+
 /* The one message for a failed allocation. */
 #define error_nomem(err) error_set(err, STATUS_NOMEM, "out of memory")
 

@@ -703,7 +703,7 @@ static void print_object(const struct json *node, struct text *out)
 void json_print(const struct json *node, struct text *out)
 {
     const char *string;
-    size_t n;
+    size_t n = 0;
 
     switch (json_type(node)) {
     case JSON_NULL:

@@ -186,10 +186,8 @@ static enum status open_safetensors(struct part *part, const char *path, struct 
     part->x = safetensors_find(&part->file, "activations");
     part->offsets = safetensors_find(&part->file, "offsets");
     part->keep = safetensors_find(&part->file, "keep");
-    if (!part->x)
-        st = no_activations(&part->file, err);
-    if (!st)
-        st = check_matrix(part, part->x->dtype, &part->x->shape, err);
+    st = part->x ? check_matrix(part, part->x->dtype, &part->x->shape, err)
+                 : no_activations(&part->file, err);
     if (!st && part->offsets)
         st = check_offsets(part, err);
     if (!st && part->keep)

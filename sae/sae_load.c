@@ -917,6 +917,7 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
         if (st)
             goto out;
     }
+    assert(found.scheme);
     st = found.scheme->describe(&found.files, &source, &description, err);
     if (st)
         goto out;
