@@ -140,24 +140,37 @@ static enum status describe_topk(const struct sae_config *config, struct sae_des
     return st ? st : describe_rescale(config, d, err);
 }
 
-/*
- * The activation function of `standard`: relu, unless an old configuration names another one. A
- * top-k SAE of those days says "standard" all the same.
- */
-static enum status describe_standard(const struct sae_config *config,
-                                     const struct architecture *architecture,
-                                     struct sae_description *d, struct error *err)
+/* "relu" unless an old configuration names another one; v6 has the key no more. */
+static enum status find_activation(const struct sae_config *config, const char **name,
+                                   struct error *err)
 {
     static const char *const keys[] = {"activation_fn", "activation_fn_str"};
-    const char *name = NULL;
-    enum status st;
+    enum status st = STATUS_OK;
 
-    for (size_t i = 0; i < 2 && !name; i++) {
-        st = sae_config_string(config, config->root, keys[i], &name, err);
-        if (st)
-            return st;
-    }
-    if (!name || strcmp(name, "relu") == 0)
+    *name = NULL;
+    for (size_t i = 0; i < 2 && !*name && !st; i++)
+        st = sae_config_string(config, config->root, keys[i], name, err);
+    if (!*name)
+        *name = "relu";
+    return st;
+}
+
+static enum status refuse_activation(const struct sae_config *config,
+                                     const struct architecture *architecture, const char *name,
+                                     struct error *err)
+{
+    return error_set(err, STATUS_UNSUPPORTED,
+                     "%s: activation function '%s' with architecture '%s' is not one that this "
+                     "version reads",
+                     config->name, name, architecture->name);
+}
+
+/* A top-k SAE of the early days says "standard" all the same. */
+static enum status describe_standard(const struct sae_config *config,
+                                     const struct architecture *architecture, const char *name,
+                                     struct sae_description *d, struct error *err)
+{
+    if (strcmp(name, "relu") == 0)
         return STATUS_OK;
     if (architecture->target == SAE_TARGET_INPUT && strcmp(name, "topk") == 0)
         return describe_topk(config, d, err);
@@ -167,10 +180,7 @@ static enum status describe_standard(const struct sae_config *config,
                     "as plain relu");
         return STATUS_OK;
     }
-    return error_set(err, STATUS_UNSUPPORTED,
-                     "%s: activation function '%s' is not one that this version reads (relu, "
-                     "tanh-relu, topk)",
-                     config->name, name);
+    return refuse_activation(config, architecture, name, err);
 }
 
 static void describe_jumprelu(const struct tensor_source *source, struct sae_description *d)
@@ -220,8 +230,10 @@ static enum status describe_batch_topk(const struct sae_config *config,
     tensor_to_f64(entry->dtype, bytes, 1, &threshold);
     if (!isfinite(threshold))
         return error_set(err, STATUS_FORMAT, "topk_threshold: 1 of 1 values are not finite");
-    if (threshold > 0)
+    if (threshold > 0) {
         d->threshold = "topk_threshold";
+        d->threshold_value = threshold;
+    }
     return STATUS_OK;
 }
 
@@ -239,9 +251,19 @@ static enum status describe_activation(const struct sae_config *config,
                                        const struct tensor_source *source,
                                        struct sae_description *d, struct error *err)
 {
+    bool topk = architecture->family == FAMILY_TOPK || architecture->family == FAMILY_BATCH_TOPK;
+    const char *name;
+    enum status st;
+
+    st = find_activation(config, &name, err);
+    if (st)
+        return st;
+    if (architecture->family != FAMILY_STANDARD && strcmp(name, "relu") != 0 &&
+        !(topk && strcmp(name, "topk") == 0))
+        return refuse_activation(config, architecture, name, err);
     switch (architecture->family) {
     case FAMILY_STANDARD:
-        return describe_standard(config, architecture, d, err);
+        return describe_standard(config, architecture, name, d, err);
     case FAMILY_TOPK:
         return describe_topk(config, d, err);
     case FAMILY_BATCH_TOPK:

@@ -71,17 +71,22 @@ static enum status describe_sizes(const struct sae_config *config, struct sae_de
     return st;
 }
 
-/* "layers.10", "model.layers.3.mlp", "h.5": how the library names hook points and their folders. */
+/* "layers.10", "model.layers.3.mlp", "transformer.h.5": how the library names hook points, and
+ * their folders: somewhere a part "layers" or "h", and a number after it. */
 static bool is_hookpoint(const char *name)
 {
-    const char *layer = strstr(name, "layers.");
+    for (const char *part = name; part; part = strchr(part, '.')) {
+        const char *number = NULL;
 
-    if (!layer)
-        layer = strncmp(name, "h.", 2) == 0 ? name : strstr(name, ".h.");
-    if (!layer || (layer != name && layer[0] != '.' && layer[-1] != '.'))
-        return false;
-    layer = strchr(layer + (layer[0] == '.'), '.');
-    return layer && layer[1] >= '0' && layer[1] <= '9';
+        part += *part == '.';
+        if (strncmp(part, "layers.", 7) == 0)
+            number = part + 7;
+        else if (strncmp(part, "h.", 2) == 0)
+            number = part + 2;
+        if (number && *number >= '0' && *number <= '9')
+            return true;
+    }
+    return false;
 }
 
 /*

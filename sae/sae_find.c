@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,12 +68,11 @@ void sae_files_release(struct sae_files *files)
 
 bool sae_files_beside(const struct sae_files *files, const char *name)
 {
-    char *path = join_path(files->folder, name);
+    char path[PATH_MAX]; /* longer ones the system refuses anyway */
     struct stat status;
-    bool there = path && stat(path, &status) == 0 && S_ISREG(status.st_mode);
+    int n = snprintf(path, sizeof(path), "%s/%s", files->folder, name);
 
-    mem_free(path);
-    return there;
+    return n > 0 && (size_t)n < sizeof(path) && stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 /* Folders ------------------------------------------------------------------------------------ */
@@ -163,6 +164,13 @@ struct search {
 static enum status search_folder(struct search *search, const char *folder, unsigned depth,
                                  struct error *err);
 
+/* For messages: a path below the root as seen from there. */
+static const char *below_root(const struct search *search, const char *path)
+{
+    path += strlen(search->root);
+    return *path == '/' ? path + 1 : path;
+}
+
 /* Two schemes for one file are two candidates: the message that lists them shows it. */
 static enum status add_found(struct search *search, const struct sae_scheme *scheme,
                              const char *path, struct error *err)
@@ -189,7 +197,7 @@ static enum status search_file(struct search *search, const char *path, struct e
     if (search->n_files == FILES_MAX)
         return error_set(err, STATUS_INVALID, "more than %d files; name the SAE's own folder",
                          FILES_MAX);
-    append_listed(&search->listed, search->n_files++, path + strlen(search->root));
+    append_listed(&search->listed, search->n_files++, below_root(search, path));
     st = sae_files_init(&files, path, err);
     if (st)
         return st;
@@ -260,7 +268,7 @@ static enum status refuse_several(const struct search *search, struct error *err
     enum status st;
 
     for (size_t i = 0; i < search->n_found; i++)
-        append_listed(&list, i, search->found[i].files.path + strlen(search->root));
+        append_listed(&list, i, below_root(search, search->found[i].files.path));
     append_rest(&list, search->n_found);
     st = error_set(err, STATUS_INVALID, "%zu SAEs in it, name one of them: %s", search->n_found,
                    text_string(&list));
@@ -272,7 +280,7 @@ static enum status refuse_unread(const struct sae_found *unread, struct error *e
 {
     return error_set(err, STATUS_UNSUPPORTED,
                      "'%s' looks like %s, a layout that this version does not read",
-                     unread->files.name, unread->scheme->family);
+                     unread->files.path, unread->scheme->family);
 }
 
 static enum status refuse_none(struct search *search, struct error *err)

@@ -203,8 +203,8 @@ static void append_formula(const struct sae_description *d, struct text *out)
         text_append(out, ", tanh of relu");
         break;
     case ACTIVATION_JUMPRELU:
-        if (d->threshold)
-            text_append(out, ", jumprelu above 'threshold'");
+        if (isnan(d->threshold_value))
+            text_append(out, ", jumprelu with a threshold per latent");
         else
             text_appendf(out, ", jumprelu above %g", d->threshold_value);
         break;
@@ -251,17 +251,28 @@ static void loader_release(struct loader *l)
     mem_free(l->bias);
 }
 
+/* "'W_enc', 'b_enc' and 3 more" */
+static void append_tensors(const struct tensor_source *source, struct text *out)
+{
+    size_t listed = source->n_entries < 6 ? source->n_entries : 6;
+
+    for (size_t i = 0; i < listed; i++)
+        text_appendf(out, "%s'%.64s'", i ? ", " : "", source->entries[i].name);
+    if (source->n_entries > listed)
+        text_appendf(out, " and %zu more", source->n_entries - listed);
+    if (source->n_entries == 0)
+        text_append(out, "none");
+}
+
 static enum status refuse_missing(const struct tensor_source *source, const char *name,
                                   struct error *err)
 {
     struct text names = {0};
     enum status st;
 
-    for (size_t i = 0; i < source->n_entries && i < 8; i++)
-        text_appendf(&names, "%s'%s'", i ? ", " : "", source->entries[i].name);
-    st = error_set(err, STATUS_FORMAT, "tensor '%s' is missing; there are %s%s", name,
-                   source->n_entries ? text_string(&names) : "none",
-                   source->n_entries > 8 ? " and more" : "");
+    append_tensors(source, &names);
+    st = error_set(err, STATUS_FORMAT, "tensor '%s' is missing; there are %s", name,
+                   text_string(&names));
     text_release(&names);
     return st;
 }
@@ -878,6 +889,9 @@ static enum status find_scheme(const char *name, const struct sae_scheme **schem
 static enum status match_tensors(struct sae_found *found, const struct tensor_source *source,
                                  struct error *err)
 {
+    struct text names = {0};
+    enum status st;
+
     for (size_t i = 0; sae_schemes[i]; i++) {
         const struct sae_scheme *scheme = sae_schemes[i];
 
@@ -888,9 +902,15 @@ static enum status match_tensors(struct sae_found *found, const struct tensor_so
                              found->scheme->name, scheme->name);
         found->scheme = scheme;
     }
-    if (!found->scheme)
-        return refuse_missing(source, "W_enc' or 'encoder.weight", err);
-    return STATUS_OK;
+    if (found->scheme)
+        return STATUS_OK;
+    append_tensors(source, &names);
+    st = error_set(err, STATUS_FORMAT,
+                   "not an SAE by its tensors (%s); expected W_enc and b_dec (SAELens), or "
+                   "encoder.weight, W_dec and a cfg.json beside the file (sparsify)",
+                   text_string(&names));
+    text_release(&names);
+    return st;
 }
 
 static enum status load(struct sae *sae, const char *path, const struct sae_overrides *overrides,
@@ -921,6 +941,11 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = found.scheme->describe(&found.files, &source, &description, err);
     if (st)
         goto out;
+    if (!tensor_source_find(&source, description.w_enc)) {
+        /* Before any question about settings: this may be another family altogether. */
+        st = refuse_missing(&source, description.w_enc, err);
+        goto out;
+    }
     warn_unused(&description, &source);
     st = apply_overrides(&description, overrides, err);
     if (st)

@@ -79,7 +79,8 @@ struct sae_description {
     double k;              /* topk, topk_signed, groupmax; NaN: sae.k is needed */
     const char *threshold; /* jumprelu: [d_sae], or one element for all */
     enum threshold_form threshold_form;
-    double threshold_value; /* jumprelu without a tensor; NaN: sae.threshold is needed */
+    double threshold_value; /* jumprelu: that one element, where it is known; NaN without a
+                             * tensor: sae.threshold is needed */
     bool k_instead;         /* batch top-k: sae.k may replace the threshold */
     const char *b_gate, *r_mag, *b_mag; /* gated: [d_sae] */
 
