@@ -11,6 +11,7 @@
     memory       only base/mem allocates
     style        tabs, long lines, typedef'd structs, work left without a reason
     paths        no path of somebody's machine
+    docs         links in Markdown lead somewhere; settings it names exist
     wired        every source and every test program is named in a meson.build
 
 A finding is one line, "file:line: what". Exit status 0: none; 1: some; 77: a tool that the check
@@ -338,6 +339,41 @@ def check_paths(tree):
             match = pattern.search(line.replace(allowed, ""))
             if match:
                 yield name, number, "a path of one machine: /%s/" % match.group(1)
+
+
+def known_settings(tree):
+    """What docs/settings.md, which is printed from the tables, has: a.b.c and every prefix."""
+    known, section = set(), ""
+    for line in tree.read("docs/settings.md").split("\n"):
+        heading = re.match(r"## (?:`([\w.]+)`)?", line)
+        row = re.match(r"\| `(\w+)` \|", line)
+        if heading:
+            section = heading.group(1) or ""
+        elif row:
+            parts = (section + "." + row.group(1)).strip(".").split(".")
+            known.update(".".join(parts[:i + 1]) for i in range(len(parts)))
+    return known
+
+
+FILE = re.compile(r"\.(c|h|jsonl|json|safetensors|yaml|html|npz|pt|py|txt)$")
+
+
+def check_docs(tree):
+    known = known_settings(tree) if "docs/settings.md" in tree.files else set()
+    sections = {name.split(".")[0] for name in known if "." in name}
+    for name in tree.named(".md"):
+        fence = False
+        for number, line in enumerate(tree.read(name).split("\n"), 1):
+            fence ^= line.startswith("```")
+            if fence:
+                continue
+            for target in re.findall(r"\]\(([^)#\s]+)", line):
+                path = os.path.join(tree.root, os.path.dirname(name), target)
+                if "://" not in target and not os.path.exists(path):
+                    yield name, number, "the link to %s leads nowhere" % target
+            for word in re.findall(r"`((?:\w+\.)+\w+)(?::[^`]*)?`", line):
+                if word.split(".")[0] in sections and word not in known and not FILE.search(word):
+                    yield name, number, "no such setting: %s" % word
 
 
 def check_wired(tree):

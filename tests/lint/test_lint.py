@@ -88,6 +88,11 @@ BROKEN = {
         ({"base/text.c": '#define DATA "/ho' + 'me/somebody/data"\n'}, "one machine"),
         ({"README.md": "see /wo" + "rk/notes.md\n"}, "one machine"),
     ],
+    "docs": [
+        ({"README.md": "see [this](docs/gone.md)\n"}, "leads nowhere"),
+        ({"docs/settings.md": "## `sae`\n\n| `pooling` | `max` |\n",
+          "README.md": "set `sae.polling: max`\n"}, "no such setting: sae.polling"),
+    ],
     "wired": [
         ({"base/lost.c": "int x;\n"}, "no meson.build names it"),
         ({"tests/unit/test_base_lost.c": "int x;\n"}, "no meson.build names it"),
@@ -108,6 +113,8 @@ INNOCENT = {
     "layers": [{"base/text.c": '/* #include "cli/main.h" */\n'},
                {"tests/unit/test_base_text.c": '#include "cli/main.h"\n'}],
     "memory": [{"base/text.c": "void f(void)\n{\n    mem_free(p);\n    json_free(p);\n}\n"}],
+    "docs": [{"docs/settings.md": "## `sae`\n\n| `pooling` | `max` |\n",
+              "README.md": "`sae.pooling: max`, `cfg.json`, [web](https://example.org/x)\n"}],
     "paths": [{"docs/x.md": "ipc:///tmp/saerl/saerl.sock\n"}],
 }
 
