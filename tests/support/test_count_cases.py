@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""count_cases.py counts what cmocka's TAP and bare exit statuses say."""
+"""count_cases.py counts what TAP, unittest and bare exit statuses say."""
 
 import unittest
 
@@ -19,6 +19,13 @@ class CountCasesTest(unittest.TestCase):
 
     def test_a_crash_after_good_cases_is_a_failure(self):
         self.assertEqual(count_cases("FAIL", "ok 1 - a_fact\n"), (1, 1, 0))
+
+
+    def test_unittest_cases_are_counted(self):
+        tail = "-----\nRan 7 tests in 0.1s\n\n"
+        self.assertEqual(count_cases("OK", "", tail + "OK (skipped=2)\n"), (5, 0, 2))
+        self.assertEqual(count_cases("FAIL", "", tail + "FAILED (failures=1, errors=2)\n"), (4, 3, 0))
+        self.assertEqual(count_cases("OK", "", tail + "OK\n"), (7, 0, 0))
 
 
 if __name__ == "__main__":
