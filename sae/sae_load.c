@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "sae/sae_find.h"
@@ -328,9 +329,18 @@ struct nonfinite {
 
 static void scan_nonfinite(struct nonfinite *bad, const double *values, size_t n, uint64_t first)
 {
+    size_t n_fit = 0;
+
     for (size_t i = 0; i < n; i++)
-        if (!(fabs(values[i]) <= (double)FLT_MAX) && bad->count++ == 0)
+        n_fit += fabs(values[i]) <= (double)FLT_MAX;
+    if (n_fit == n) /* without a branch in the loop above: nearly always */
+        return;
+    for (size_t i = 0; bad->count == 0 && i < n; i++)
+        if (!(fabs(values[i]) <= (double)FLT_MAX)) {
             bad->first = first + i;
+            break;
+        }
+    bad->count += n - n_fit;
 }
 
 static enum status refuse_nonfinite(const struct tensor_entry *entry, const struct nonfinite *bad,
@@ -487,6 +497,25 @@ static enum status size_decoder(struct loader *l, struct error *err)
     return st;
 }
 
+/*
+ * A file may claim, with holes in it, more than any machine has; allocating that would succeed and
+ * filling it would not.
+ */
+static enum status check_memory(const struct loader *l, enum sae_decoder decoder, struct error *err)
+{
+    const struct sae *sae = l->sae;
+    double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double weights = (double)sae->d_sae * (double)sae->d_in;
+
+    if (decoder == SAE_DECODER_READ && tensor_source_find(l->source, l->d->w_dec))
+        weights += (double)sae->d_sae * (double)sae->d_out;
+    weights *= sizeof(float);
+    if (machine > 0 && weights > machine)
+        return error_set(err, STATUS_NOMEM, "weights need %.1f GiB, the machine has %.1f",
+                         weights / 0x1p30, machine / 0x1p30);
+    return STATUS_OK;
+}
+
 static enum status size_all(struct loader *l, struct error *err)
 {
     const struct sae_description *d = l->d;
@@ -522,12 +551,14 @@ static void sum_squares(struct loader *l, void *context, const struct tile *t)
     double *squares = context;
 
     (void)l;
-    for (size_t i = 0; i < t->n_latents; i++)
-        for (size_t f = 0; f < t->n_features; f++) {
-            double w = t->values[f * t->feature_stride + i * t->latent_stride];
+    for (size_t i = 0; i < t->n_latents; i++) {
+        const double *values = t->values + i * t->latent_stride;
+        double sum = squares[t->latent + i];
 
-            squares[t->latent + i] += w * w;
-        }
+        for (size_t f = 0; f < t->n_features; f++)
+            sum += values[f * t->feature_stride] * values[f * t->feature_stride];
+        squares[t->latent + i] = sum;
+    }
 }
 
 static enum status read_scale(struct loader *l, struct error *err)
@@ -568,6 +599,8 @@ static void fold_encoder(struct loader *l, void *context, const struct tile *t)
 {
     struct matrix *out = &l->sae->w_enc;
     size_t width = t->latent_stride == 1 ? t->n_latents : TRANSPOSE_WIDTH;
+    const double *restrict scale = l->scale + t->latent;
+    double *restrict bias = l->bias + t->latent;
     double x_scale = l->d->x_scale;
     bool *ok = context;
 
@@ -578,13 +611,18 @@ static void fold_encoder(struct loader *l, void *context, const struct tile *t)
             const double *values = t->values + f * t->feature_stride;
             float *row = out->data + (t->feature + f) * out->stride + t->latent;
             double subtract = l->subtract ? l->subtract[t->feature + f] : 0;
+            size_t n_fit = 0;
 
             for (size_t i = begin; i < end; i++) {
                 double w = values[i * t->latent_stride];
+                double folded = w * x_scale * scale[i];
 
-                row[i] = narrow(w * x_scale * l->scale[t->latent + i], ok);
-                l->bias[t->latent + i] -= subtract * w;
+                n_fit += fabs(folded) <= (double)FLT_MAX;
+                row[i] = (float)folded;
+                bias[i] -= subtract * w;
             }
+            if (n_fit != end - begin)
+                *ok = false;
         }
     }
 }
@@ -819,6 +857,9 @@ static enum status build(struct sae *sae, const struct sae_scheme *scheme,
         goto out;
     }
     st = size_all(&l, err);
+    if (st)
+        goto out;
+    st = check_memory(&l, decoder, err);
     if (st)
         goto out;
     sae->norm = d->norm;

@@ -680,6 +680,70 @@ static void sae_load_says_what_is_wrong_with_a_path(void **state)
     refuse(scratch_path("odd/l12.safetensors"), NULL, STATUS_FORMAT, "git-lfs pointer");
 }
 
+/* A tensor of terabytes in a file of holes. */
+static void sae_load_refuses_more_than_the_machine_has(void **state)
+{
+    const char header[] = "{\"W_enc\":{\"dtype\":\"F32\",\"shape\":[1073741824,1024],"
+                          "\"data_offsets\":[0,4398046511104]},"
+                          "\"b_enc\":{\"dtype\":\"F32\",\"shape\":[1024],"
+                          "\"data_offsets\":[4398046511104,4398046515200]}}";
+    uint64_t n = sizeof(header) - 1;
+    char bytes[8 + sizeof(header)];
+
+    (void)state;
+    memcpy(bytes, &n, 8);
+    memcpy(bytes + 8, header, n);
+    write_text("holes", "cfg.json",
+               "{\"architecture\": \"standard\", \"apply_b_dec_to_input\": false}");
+    scratch_file("holes/sae_weights.safetensors", bytes, 8 + n);
+    if (truncate(scratch_path("holes/sae_weights.safetensors"), (off_t)(8 + n + 4398046515200)) !=
+        0)
+        skip(); /* not every file system takes such files */
+    refuse(scratch_path("holes"), NULL, STATUS_NOMEM, "weights need 4096.0 GiB");
+    assert_int_equal(unlink(scratch_path("holes/sae_weights.safetensors")), 0);
+}
+
+/* Whatever a few wrong bytes make of the files: an answer, and nothing left behind. */
+static void sae_load_survives_mangled_files(void **state)
+{
+    static const char *const names[] = {"sae/cfg.json", "sae/sae_weights.safetensors"};
+    char *original[2], *mangled;
+    struct sae_overrides k3 = none;
+    size_t n[2];
+
+    (void)state;
+    k3.k = 3;
+    saelens("\"architecture\": \"topk\", \"k\": 2, \"normalize_activations\": \"none\", "
+            "\"rescale_acts_by_decoder_norm\": true, \"metadata\": {\"hook_name\": \"h\"}");
+    for (int i = 0; i < 2; i++)
+        original[i] = scratch_read(scratch_path(names[i]), &n[i]);
+    for (uint64_t seed = 0; seed < 600; seed++) {
+        int i = (int)(seed % 2);
+        size_t length = n[i], span = n[i] < 400 ? n[i] : 400; /* the header, of the weights */
+        struct sae sae;
+        struct rng rng;
+
+        rng_init(&rng, seed, "test.mangle", 0);
+        mangled = malloc(n[i]);
+        assert_non_null(mangled);
+        memcpy(mangled, original[i], n[i]);
+        for (uint64_t j = rng_below(&rng, 4); j < 4; j++)
+            mangled[rng_below(&rng, span)] = rng_below(&rng, 2)
+                                                 ? (char)rng_below(&rng, 256)
+                                                 : "{}[]\",:0123456789-e.ntf"[rng_below(&rng, 22)];
+        if (rng_below(&rng, 8) == 0)
+            length = rng_below(&rng, n[i]);
+        scratch_file(names[i], mangled, length);
+        if (sae_load(&sae, scratch_path("sae"), seed % 3 ? NULL : &k3, SAE_DECODER_READ, NULL))
+            assert_null(sae.w_enc.data);
+        sae_release(&sae);
+        scratch_file(names[i], original[i], n[i]);
+        free(mangled);
+    }
+    free(original[0]);
+    free(original[1]);
+}
+
 /* Memory --------------------------------------------------------------------------------------- */
 
 static void check_failing_allocations(const char *path)
@@ -768,6 +832,8 @@ int main(void)
         cmocka_unit_test(sae_load_finds_the_one_sae_of_a_folder),
         cmocka_unit_test(sae_load_searches_to_depth_8),
         cmocka_unit_test(sae_load_says_what_is_wrong_with_a_path),
+        cmocka_unit_test(sae_load_refuses_more_than_the_machine_has),
+        cmocka_unit_test(sae_load_survives_mangled_files),
         cmocka_unit_test(sae_load_survives_failing_allocations),
         cmocka_unit_test(sae_load_notes_hash_and_size),
     };
