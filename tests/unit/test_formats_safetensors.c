@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "formats/safetensors.h"
@@ -149,6 +150,22 @@ static void safetensors_open_refuses_directories(void **state)
     assert_string_equal(err.message, "'/tmp': a directory, expected a regular file");
 }
 
+static void safetensors_never_holds_descriptor_zero(void **state)
+{
+    int saved = dup(STDIN_FILENO);
+    struct safetensors file;
+
+    (void)state;
+    close(STDIN_FILENO);
+    assert_int_equal(safetensors_open(&file, make_file("{}", 0), NULL), STATUS_OK);
+    assert_true(file.fd > 0);
+    safetensors_close(&file);
+    if (saved >= 0) {
+        dup2(saved, STDIN_FILENO);
+        close(saved);
+    }
+}
+
 static void safetensors_holds_many_tensors(void **state)
 {
     size_t n = 70000;
@@ -203,6 +220,7 @@ int main(void)
         cmocka_unit_test(safetensors_errors_tell_what_was_found),
         cmocka_unit_test(safetensors_may_change_under_us),
         cmocka_unit_test(safetensors_open_refuses_directories),
+        cmocka_unit_test(safetensors_never_holds_descriptor_zero),
         cmocka_unit_test(safetensors_holds_many_tensors),
         cmocka_unit_test(safetensors_open_survives_failing_allocation),
     };
