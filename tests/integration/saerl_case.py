@@ -28,7 +28,11 @@ def write_safetensors(path, tensors, metadata=None):
         header["__metadata__"] = metadata
     for name, (dtype, shape, values) in tensors.items():
         raw = struct.pack("<%d%s" % (len(values), CONVERTERS[dtype]), *values)
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": shape,
+            "data_offsets": [len(data), len(data) + len(raw)],
+        }
         data += raw
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -103,10 +107,15 @@ class SaerlCase(unittest.TestCase):
     def write_world(self, n, tokens=2, rows=None, recipe="", values=None):
         """data.jsonl, acts.safetensors, sae/ and recipe.yaml for n samples of `tokens` tokens."""
         d_in, d_sae = self.D_IN, self.D_SAE
-        write_jsonl(self.dir / "data.jsonl", rows or [{"id": i, "prompt": "sample %d" % i} for i in range(n)])
+        write_jsonl(
+            self.dir / "data.jsonl",
+            rows or [{"id": i, "prompt": "sample %d" % i} for i in range(n)],
+        )
         if values is None:
             values = [
-                ((i * 37 + j * 11 + (i // 7) * (j % 3)) % 19 - 6) / 4 for i in range(n * tokens) for j in range(d_in)
+                ((i * 37 + j * 11 + (i // 7) * (j % 3)) % 19 - 6) / 4
+                for i in range(n * tokens)
+                for j in range(d_in)
             ]
         write_safetensors(
             self.dir / "acts.safetensors",
@@ -118,8 +127,16 @@ class SaerlCase(unittest.TestCase):
         sae = self.dir / "sae"
         sae.mkdir(exist_ok=True)
         (sae / "cfg.json").write_text(
-            json.dumps({"architecture": "standard", "d_in": d_in, "d_sae": d_sae, "dtype": "float32",
-                        "apply_b_dec_to_input": True, "normalize_activations": "none"})
+            json.dumps(
+                {
+                    "architecture": "standard",
+                    "d_in": d_in,
+                    "d_sae": d_sae,
+                    "dtype": "float32",
+                    "apply_b_dec_to_input": True,
+                    "normalize_activations": "none",
+                }
+            )
         )
         w = [((i * 13 + j * 7) % 11 - 5) / 8 for i in range(d_in) for j in range(d_sae)]
         write_safetensors(

@@ -10,12 +10,28 @@ import sys
 import time
 import unittest
 
-from saerl_case import (DEMO, PROGRAM, SOURCE, VOLATILE, SaerlCase, folder_bytes, read_jsonl, read_safetensors,
-                        write_jsonl)
+from saerl_case import (
+    DEMO,
+    PROGRAM,
+    SOURCE,
+    VOLATILE,
+    SaerlCase,
+    folder_bytes,
+    read_jsonl,
+    read_safetensors,
+    write_jsonl,
+)
 
 RUN_FILES = {
-    "kept.jsonl", "batches.jsonl", "scores.jsonl", "dropped.jsonl", "ids/kept.txt", "ids/dropped.txt",
-    "report.json", "recipe.lock.yaml", "features.safetensors",
+    "kept.jsonl",
+    "batches.jsonl",
+    "scores.jsonl",
+    "dropped.jsonl",
+    "ids/kept.txt",
+    "ids/dropped.txt",
+    "report.json",
+    "recipe.lock.yaml",
+    "features.safetensors",
 }
 
 
@@ -31,7 +47,9 @@ class Demo(SaerlCase):
 
         cls.home = pathlib.Path(tempfile.mkdtemp(prefix="saerl-demo-"))
         cls.addClassCleanup(shutil.rmtree, cls.home, ignore_errors=True)
-        done = subprocess.run([PROGRAM, "demo", str(cls.home / "demo")], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [PROGRAM, "demo", str(cls.home / "demo")], capture_output=True, text=True, timeout=300
+        )
         cls.demo_code, cls.demo_out, cls.demo_err = done.returncode, done.stdout, done.stderr
         cls.out = cls.home / "demo" / "out"
 
@@ -42,11 +60,15 @@ class Demo(SaerlCase):
             self.assertTrue((self.out / name).is_file())
         self.assertFalse((self.home / "demo" / "out.partial").exists())
         self.assertFalse((self.home / "demo" / "out.partial.lock").exists())
-        self.assertEqual(folder_bytes(self.home / "demo")["tasks.jsonl"], (DEMO / "tasks.jsonl").read_bytes())
+        self.assertEqual(
+            folder_bytes(self.home / "demo")["tasks.jsonl"], (DEMO / "tasks.jsonl").read_bytes()
+        )
 
     def test_figures_are_those_of_the_method(self):
         auc = float(re.search(r"AUC (0\.\d+); of", self.demo_out).group(1))
-        rho = float(re.search(r"ranks held-out rewards with Spearman (0\.\d+)", self.demo_out).group(1))
+        rho = float(
+            re.search(r"ranks held-out rewards with Spearman (0\.\d+)", self.demo_out).group(1)
+        )
         nmi = float(re.search(r"with NMI (0\.\d+)", self.demo_out).group(1))
         self.assertGreaterEqual(auc, 0.73)
         self.assertGreaterEqual(rho, 0.48)
@@ -60,10 +82,16 @@ class Demo(SaerlCase):
         order = [row for batch in batches for row in batch["rows"]]
         self.assertEqual([s["row"] for s in scores], list(range(len(rows))))
         self.assertEqual(sorted(order), [s["row"] for s in scores if s["kept"]])
-        self.assertEqual(b"".join(rows[row] for row in order), (self.out / "kept.jsonl").read_bytes())
+        self.assertEqual(
+            b"".join(rows[row] for row in order), (self.out / "kept.jsonl").read_bytes()
+        )
         self.assertEqual([d["row"] for d in dropped], [s["row"] for s in scores if not s["kept"]])
-        self.assertEqual((self.out / "ids/kept.txt").read_text().split(), [scores[row]["id"] for row in order])
-        self.assertEqual((self.out / "ids/dropped.txt").read_text().split(), [d["id"] for d in dropped])
+        self.assertEqual(
+            (self.out / "ids/kept.txt").read_text().split(), [scores[row]["id"] for row in order]
+        )
+        self.assertEqual(
+            (self.out / "ids/dropped.txt").read_text().split(), [d["id"] for d in dropped]
+        )
         for b, batch in enumerate(batches):
             self.assertEqual(batch["batch"], b)
             self.assertEqual(batch["ids"], [scores[row]["id"] for row in batch["rows"]])
@@ -83,7 +111,9 @@ class Demo(SaerlCase):
 
     def test_plan_is_recomputed_independently(self):
         check = SOURCE / "tests" / "integration" / "check_plan.py"
-        done = subprocess.run([sys.executable, check, self.out], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, check, self.out], capture_output=True, text=True, timeout=300
+        )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_same_bytes_at_any_thread_count_and_from_the_lock(self):
@@ -101,13 +131,34 @@ class Demo(SaerlCase):
         done = self.saerl("run", recipe, "-o", self.out)
         self.assertIn("finished already", done.stdout)
         self.assertEqual(os.stat(self.out / "manifest.json").st_mtime_ns, before)
-        self.refuses(["other inputs or another recipe", "--fresh"], "run", recipe, "-o", self.out, "--seed", 7, code=5)
+        self.refuses(
+            ["other inputs or another recipe", "--fresh"],
+            "run",
+            recipe,
+            "-o",
+            self.out,
+            "--seed",
+            7,
+            code=5,
+        )
 
     def test_explain_tells_the_life_of_a_sample(self):
         scores = read_jsonl(self.out / "scores.jsonl")
-        for sample in (next(s for s in scores if s["kept"]), next(s for s in scores if not s["kept"])):
+        for sample in (
+            next(s for s in scores if s["kept"]),
+            next(s for s in scores if not s["kept"]),
+        ):
             told = json.loads(self.saerl("explain", self.out, sample["id"], "--json").stdout)
-            for key in ("row", "id", "kept", "quality", "difficulty", "cluster", "batch", "position"):
+            for key in (
+                "row",
+                "id",
+                "kept",
+                "quality",
+                "difficulty",
+                "cluster",
+                "batch",
+                "position",
+            ):
                 self.assertEqual(told[key], sample[key])
             self.assertEqual(told["dropped"] is None, sample["kept"])
             self.assertEqual(len(told["neighbours"]), 5)
@@ -118,9 +169,21 @@ class Demo(SaerlCase):
     def kill_when(self, path, signal_number, out):
         """Start a run and send the signal once `path` exists."""
         process = subprocess.Popen(
-            [PROGRAM, "run", self.home / "demo" / "recipe.yaml", "-o", out, "--set", "clustering.restarts=60",
-             "--threads", "1"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            [
+                PROGRAM,
+                "run",
+                self.home / "demo" / "recipe.yaml",
+                "-o",
+                out,
+                "--set",
+                "clustering.restarts=60",
+                "--threads",
+                "1",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         deadline = time.monotonic() + 120
         while not path.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -160,15 +223,19 @@ class Edges(SaerlCase):
     def test_one_row(self):
         self.write_world(1)
         self.run_world()
-        self.assertEqual([(s["kept"], s["cluster"], s["batch"], s["position"]) for s in self.scores()],
-                         [(True, 0, 0, 0)])
+        self.assertEqual(
+            [(s["kept"], s["cluster"], s["batch"], s["position"]) for s in self.scores()],
+            [(True, 0, 0, 0)],
+        )
 
     def test_fewer_rows_than_a_batch(self):
         self.write_world(5)
         self.run_world("--set", "batches.size=64")
         batches = read_jsonl(self.dir / "out" / "batches.jsonl")
         self.assertEqual([sorted(b["rows"]) for b in batches], [[0, 1, 2, 3, 4]])
-        self.refuses("batch", "run", "recipe.yaml", "-o", "none", "--set", "batches.drop_last=true", code=1)
+        self.refuses(
+            "batch", "run", "recipe.yaml", "-o", "none", "--set", "batches.drop_last=true", code=1
+        )
         self.assertFalse((self.dir / "none").exists())
 
     def test_all_duplicates(self):
@@ -179,8 +246,16 @@ class Edges(SaerlCase):
         dropped = read_jsonl(self.dir / "out" / "dropped.jsonl")
         self.assertEqual({(d["reason"], d["partner"]) for d in dropped}, {("duplicate", 0)})
         self.assertEqual({tuple(s["flags"]) for s in scores}, {("conflicting_answer",)})
-        self.saerl("run", "recipe.yaml", "-o", "both", "--set", "input.fields.answer=answer",
-                   "--set", "dedup.exact.on=prompt+answer")
+        self.saerl(
+            "run",
+            "recipe.yaml",
+            "-o",
+            "both",
+            "--set",
+            "input.fields.answer=answer",
+            "--set",
+            "dedup.exact.on=prompt+answer",
+        )
         kept = [s["row"] for s in read_jsonl(self.dir / "both" / "scores.jsonl") if s["kept"]]
         self.assertEqual(kept, [0, 1])
 
@@ -192,10 +267,25 @@ class Edges(SaerlCase):
     def test_constant_labels(self):
         rows = [{"id": i, "prompt": "p%d" % i, "q": 1, "d": 0.5} for i in range(40)]
         self.write_world(40, rows=rows)
-        settings = ["--set", "input.fields.quality=q", "--set", "quality.fit_labels=field",
-                    "--set", "input.fields.difficulty=d", "--set", "difficulty.fit_labels=field"]
-        self.refuses(["difficulty proxy refused", "difficulty.force: true", "batches.order: random"],
-                     "run", "recipe.yaml", "-o", "out", *settings, code=1)
+        settings = [
+            "--set",
+            "input.fields.quality=q",
+            "--set",
+            "quality.fit_labels=field",
+            "--set",
+            "input.fields.difficulty=d",
+            "--set",
+            "difficulty.fit_labels=field",
+        ]
+        self.refuses(
+            ["difficulty proxy refused", "difficulty.force: true", "batches.order: random"],
+            "run",
+            "recipe.yaml",
+            "-o",
+            "out",
+            *settings,
+            code=1
+        )
         self.run_world(*settings, "--set", "difficulty.force=true")
         self.assertEqual({s["difficulty"] for s in self.scores()}, {0.5})
 
@@ -206,8 +296,10 @@ class Edges(SaerlCase):
         values[3 * 16 : 3 * 16 + 8] = [0.0] * 8
         self.write_world(6, values=values)
         self.run_world()
-        self.assertEqual([s["reason"] for s in self.scores()],
-                         [None, "nonfinite", "nonfinite", "zero_activation", None, None])
+        self.assertEqual(
+            [s["reason"] for s in self.scores()],
+            [None, "nonfinite", "nonfinite", "zero_activation", None, None],
+        )
         tensors, _ = read_safetensors(self.dir / "out" / "features.safetensors")
         self.assertEqual(tensors["tokens_used"][1:4], (0, 0, 0))
         self.assertEqual([s["quality"] for s in self.scores()], [None] * 6)
@@ -216,7 +308,9 @@ class Edges(SaerlCase):
         self.write_world(6)
         done = self.run_world()
         self.assertIn("batches are in row order", done.stderr)
-        self.assertEqual(json.loads((self.dir / "out/report.json").read_text())["plan"]["order"], "none")
+        self.assertEqual(
+            json.loads((self.dir / "out/report.json").read_text())["plan"]["order"], "none"
+        )
 
     def test_limit_is_in_the_lock(self):
         self.write_world(9)
@@ -231,7 +325,9 @@ class Edges(SaerlCase):
         lines = path.read_text().splitlines()
         lines[2] = '{"id":2,"prompt":'
         path.write_text("\n".join(lines) + "\n")
-        self.refuses(["data.jsonl:3: row 2", "on_error.max_bad"], "run", "recipe.yaml", "-o", "out", code=3)
+        self.refuses(
+            ["data.jsonl:3: row 2", "on_error.max_bad"], "run", "recipe.yaml", "-o", "out", code=3
+        )
         self.assertFalse((self.dir / "out").exists())
         self.assertFalse((self.dir / "out.partial").exists())
         self.run_world("--set", "on_error.max_bad=1", "--set", "on_error.action=quarantine")
@@ -242,13 +338,28 @@ class Edges(SaerlCase):
     def test_sidelined_stages(self):
         """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""
         words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-        rows = [{"prompt": words}, {"prompt": words + " fifteen"}, {"prompt": "alpha beta gamma"},
-                {"prompt": "a leaked item that is long enough to be found by its words in any order we like now"},
-                {"prompt": "delta"}, {"prompt": "epsilon"}]
+        rows = [
+            {"prompt": words},
+            {"prompt": words + " fifteen"},
+            {"prompt": "alpha beta gamma"},
+            {
+                "prompt": "a leaked item that is long enough to be found by its words in any order now"
+            },
+            {"prompt": "delta"},
+            {"prompt": "epsilon"},
+        ]
         self.write_world(6, rows=rows)
-        write_jsonl(self.dir / "bench.jsonl", [{"question": "unrelated"}, {"question": rows[3]["prompt"]}])
-        self.run_world("--set", "dedup.near.enabled=true", "--set", "dedup.near.jaccard=0.7",
-                       "--set", "decontaminate.against=[bench.jsonl]")
+        write_jsonl(
+            self.dir / "bench.jsonl", [{"question": "unrelated"}, {"question": rows[3]["prompt"]}]
+        )
+        self.run_world(
+            "--set",
+            "dedup.near.enabled=true",
+            "--set",
+            "dedup.near.jaccard=0.7",
+            "--set",
+            "decontaminate.against=[bench.jsonl]",
+        )
         dropped = {d["row"]: d for d in read_jsonl(self.dir / "out" / "dropped.jsonl")}
         self.assertEqual(set(dropped), {1, 3})
         self.assertEqual((dropped[1]["reason"], dropped[1]["partner"]), ("near_duplicate", 0))
@@ -256,11 +367,15 @@ class Edges(SaerlCase):
         self.assertEqual(dropped[3]["reason"], "contaminated")
         self.assertIn("bench.jsonl", dropped[3]["partner"])
 
-        self.write_world(4, values=([1.0, 2, 3, 4, 5, 6, 7, 8] * 2) * 2 + [3.0, -1, 2, 0, 1, 1, 4, 2] * 4)
+        self.write_world(
+            4, values=([1.0, 2, 3, 4, 5, 6, 7, 8] * 2) * 2 + [3.0, -1, 2, 0, 1, 1, 4, 2] * 4
+        )
         self.saerl("run", "recipe.yaml", "-o", "sae", "--set", "dedup.sae.enabled=true")
         dropped = {d["row"]: d for d in read_jsonl(self.dir / "sae" / "dropped.jsonl")}
-        self.assertEqual({row: (d["reason"], d["partner"]) for row, d in dropped.items()},
-                         {1: ("sae_duplicate", 0), 3: ("sae_duplicate", 2)})
+        self.assertEqual(
+            {row: (d["reason"], d["partner"]) for row, d in dropped.items()},
+            {1: ("sae_duplicate", 0), 3: ("sae_duplicate", 2)},
+        )
 
 
 if __name__ == "__main__":
