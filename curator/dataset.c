@@ -512,26 +512,6 @@ static enum status check_ids(const struct dataset *data, struct error *err)
     return st;
 }
 
-static bool ends_with(const char *s, const char *ending)
-{
-    size_t n = strlen(s), m = strlen(ending);
-
-    return n >= m && strcmp(s + n - m, ending) == 0;
-}
-
-static enum status refuse_parquet(const struct string_list *paths, struct error *err)
-{
-    for (size_t i = 0; i < paths->n; i++) {
-        if (ends_with(paths->items[i], ".parquet"))
-            return error_set(
-                err, STATUS_UNSUPPORTED,
-                "%s: Parquet is not read; convert it: python3 -c \"import pandas; "
-                "pandas.read_parquet('%s').to_json('data.jsonl', orient='records', lines=True)\"",
-                paths->items[i], paths->items[i]);
-    }
-    return STATUS_OK;
-}
-
 enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
                          struct error *err)
 {
@@ -545,9 +525,7 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
     enum status st;
 
     *data = (struct dataset){.difficulty_min = INFINITY, .difficulty_max = -INFINITY};
-    st = refuse_parquet(paths, err);
-    if (!st)
-        st = fields_init(&fields, recipe, err);
+    st = fields_init(&fields, recipe, err);
     if (!st)
         st = jsonl_open(&reader, (const char *const *)paths->items, paths->n, err);
     while (!st) {

@@ -39,8 +39,7 @@ void dataset_release(struct dataset *data);
  * input.limit rows.
  *
  * STATUS_BAD_ROWS: more malformed rows than on_error.max_bad; names the first one beyond.
- * STATUS_FORMAT: a repeated id (names both rows), a damaged archive, a Parquet file (with the
- * command that converts it), no rows at all. STATUS_IO.
+ * STATUS_FORMAT: a repeated id (names both rows), a damaged archive, no rows at all. STATUS_IO.
  */
 MUST_CHECK
 enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,

@@ -52,10 +52,32 @@ static enum status expand_list(struct string_list *list, const char *key, struct
     return STATUS_OK;
 }
 
+static bool ends_with(const char *s, const char *ending)
+{
+    size_t n = strlen(s), m = strlen(ending);
+
+    return n >= m && strcmp(s + n - m, ending) == 0;
+}
+
+static enum status refuse_parquet(const struct string_list *paths, struct error *err)
+{
+    for (size_t i = 0; i < paths->n; i++) {
+        if (ends_with(paths->items[i], ".parquet"))
+            return error_set(
+                err, STATUS_UNSUPPORTED,
+                "%s: Parquet is not read; convert it: python3 -c \"import pandas; "
+                "pandas.read_parquet('%s').to_json('data.jsonl', orient='records', lines=True)\"",
+                paths->items[i], paths->items[i]);
+    }
+    return STATUS_OK;
+}
+
 enum status inputs_expand(struct recipe *recipe, struct error *err)
 {
     enum status st = expand_list(&recipe->input.data, "input.data", err);
 
+    if (!st)
+        st = refuse_parquet(&recipe->input.data, err);
     if (!st)
         st = expand_list(&recipe->input.activations, "input.activations", err);
     if (!st)
@@ -125,23 +147,61 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
     return st;
 }
 
-enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
-                               const struct text *lock, struct error *err)
+/* Hashes of the inputs whose role is in `roles` (NULL-terminated), or of all for NULL. */
+static void append_hashes(struct text *out, const struct inputs *inputs, const char *const *roles)
 {
-    struct text all = {0};
-    enum status st;
-
-    text_appendf(&all, "saerl %s\n", SAERL_VERSION);
-    text_append_n(&all, text_string(lock), lock->length);
     for (size_t i = 0; i < inputs->n; i++) {
         char hex[HASH128_HEX_SIZE];
+        bool wanted = roles == NULL;
 
+        for (size_t j = 0; roles && roles[j]; j++)
+            wanted |= strcmp(inputs->files[i].role, roles[j]) == 0;
+        if (!wanted)
+            continue;
         hash128_hex(inputs->files[i].hash, hex);
-        text_appendf(&all, "%s %s\n", inputs->files[i].role, hex);
+        text_appendf(out, "%s %s\n", inputs->files[i].role, hex);
     }
-    st = text_check(&all, err);
+}
+
+static enum status finish_key(struct hash128 *key, struct text *all, struct error *err)
+{
+    enum status st = text_check(all, err);
+
     if (!st)
-        *fingerprint = hash128(text_string(&all), all.length);
-    text_release(&all);
+        *key = hash128(text_string(all), all->length);
+    text_release(all);
     return st;
+}
+
+enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                               const struct text *lock, const char *formula, struct error *err)
+{
+    struct text all = {0};
+
+    text_appendf(&all, "saerl %s\n%s\n", SAERL_VERSION, formula ? formula : "");
+    text_append_n(&all, text_string(lock), lock->length);
+    append_hashes(&all, inputs, NULL);
+    return finish_key(fingerprint, &all, err);
+}
+
+enum status inputs_encode_key(struct hash128 *key, const struct inputs *inputs,
+                              const struct recipe *recipe, const char *formula, struct error *err)
+{
+    static const char *const roles[] = {"input.data", "input.activations", "input.features", "sae",
+                                        NULL};
+    struct text all = {0};
+
+    text_appendf(&all, "saerl %s\n%s\n", SAERL_VERSION, formula ? formula : "");
+    text_appendf(&all, "pooling %d limit %llu prompt %s force %d sink ", recipe->sae.pooling,
+                 (unsigned long long)recipe->input.limit,
+                 recipe->input.fields.prompt ? recipe->input.fields.prompt : "",
+                 recipe->sae.force_hook);
+    text_append_double(&all, recipe->sae.sink_norm);
+    text_append(&all, " threshold ");
+    text_append_double(&all, recipe->sae.overrides.threshold);
+    text_append(&all, " factor ");
+    text_append_double(&all, recipe->sae.overrides.norm_factor);
+    text_append_char(&all, '\n');
+    append_hashes(&all, inputs, roles);
+    return finish_key(key, &all, err);
 }

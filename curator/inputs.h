@@ -29,7 +29,8 @@ void inputs_release(struct inputs *inputs);
 
 /*
  * Replace globs in input.data, input.activations and decontaminate.against by the files they match,
- * sorted by name. STATUS_INVALID: a glob without a match.
+ * sorted by name. STATUS_INVALID: a glob without a match. STATUS_UNSUPPORTED: a Parquet file (with
+ * the command that converts it).
  */
 MUST_CHECK
 enum status inputs_expand(struct recipe *recipe, struct error *err);
@@ -40,11 +41,16 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
                         struct error *err);
 
 /*
- * One number for "the same inputs and recipe": version, `lock` (the lock file's text) and every
- * input's hash, not its path.
+ * One number for "the same inputs and recipe": version, `lock` (the lock file's text), how the SAE
+ * was understood (`formula`, NULL: none) and every input's hash, not its path.
  */
 MUST_CHECK
 enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
-                               const struct text *lock, struct error *err);
+                               const struct text *lock, const char *formula, struct error *err);
+
+/* The same for what features depend on: data, activations, SAE, and the settings of encoding. */
+MUST_CHECK
+enum status inputs_encode_key(struct hash128 *key, const struct inputs *inputs,
+                              const struct recipe *recipe, const char *formula, struct error *err);
 
 #endif

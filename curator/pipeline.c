@@ -167,40 +167,25 @@ static enum status run_stages(struct run *run, struct error *err)
     return st;
 }
 
-/* Only the weights file of the SAE is hashed, and that is found by loading it. */
-static enum status find_weights(char **path, const struct recipe *recipe, struct error *err)
+static enum status prepare(struct run *run, const struct pipeline_config *config, struct error *err)
 {
+    struct recipe *recipe = config->recipe;
     struct sae sae = {0};
-    enum status st;
+    enum status st = pipeline_check_recipe(recipe, err);
 
-    *path = NULL;
-    if (recipe->input.activations.n == 0)
-        return STATUS_OK;
-    st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_DECODER_SKIP, err);
-    if (st)
-        return st;
-    *path = mem_strdup(sae.path);
+    if (!st)
+        st = inputs_expand(recipe, err);
+    if (!st && recipe->input.activations.n)
+        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_NOTHING, err);
+    if (!st)
+        st = inputs_hash(&run->inputs, recipe, sae.path, err);
+    if (!st)
+        st = print_lock(&run->lock, recipe, err);
+    if (!st)
+        st = inputs_fingerprint(&run->fingerprint, &run->inputs, &run->lock, sae.formula, err);
+    if (!st)
+        st = inputs_encode_key(&run->encode_key, &run->inputs, recipe, sae.formula, err);
     sae_release(&sae);
-    return *path ? STATUS_OK : error_nomem(err);
-}
-
-static enum status prepare(struct run *run, const struct pipeline_config *config,
-                           struct hash128 *fingerprint, struct error *err)
-{
-    char *weights = NULL;
-    enum status st = pipeline_check_recipe(config->recipe, err);
-
-    if (!st)
-        st = inputs_expand(config->recipe, err);
-    if (!st)
-        st = find_weights(&weights, config->recipe, err);
-    if (!st)
-        st = inputs_hash(&run->inputs, config->recipe, weights, err);
-    if (!st)
-        st = print_lock(&run->lock, config->recipe, err);
-    if (!st)
-        st = inputs_fingerprint(fingerprint, &run->inputs, &run->lock, err);
-    mem_free(weights);
     return st;
 }
 
@@ -208,7 +193,7 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
 static FILE *attach_log(struct log *log, const struct run_folder *folder)
 {
     char *path = log ? run_folder_file(folder, "log.jsonl") : NULL;
-    FILE *file = path ? fopen(path, folder->resumed ? "ae" : "we") : NULL;
+    FILE *file = path ? fopen(path, "ae") : NULL;
 
     if (file)
         log_add_sink(log,
@@ -232,7 +217,6 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
     const char *output = config->output ? config->output : config->recipe->output.dir;
     double start = clock_seconds();
     struct run_folder folder = {0};
-    struct hash128 fingerprint;
     FILE *log_file = NULL;
     struct run run = {
         .recipe = config->recipe,
@@ -247,9 +231,9 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
 
     if (config->mode == PIPELINE_DRY_RUN)
         return pipeline_check(config, summary, report, err);
-    st = prepare(&run, config, &fingerprint, err);
+    st = prepare(&run, config, err);
     if (!st)
-        st = run_folder_open(&folder, &state, output, fingerprint,
+        st = run_folder_open(&folder, &state, output, run.fingerprint,
                              config->mode == PIPELINE_FRESH ? RUN_FOLDER_FRESH : RUN_FOLDER_RESUME,
                              err);
     if (st || state == RUN_FOLDER_FINISHED) {
@@ -272,7 +256,8 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
     if (!st)
         st = run_folder_finish(&folder, err);
     else
-        run_folder_close(&folder);
+        run_folder_close(&folder,
+                         st == STATUS_CANCELED ? RUN_FOLDER_INTERRUPTED : RUN_FOLDER_FAILED);
 out:
     run_release(&run);
     return st;

@@ -72,7 +72,9 @@ struct run {
     void *progress_context;
 
     struct inputs inputs;
-    struct text lock; /* recipe.lock.yaml */
+    struct hash128 fingerprint; /* of all that the result depends on */
+    struct hash128 encode_key;  /* of what the features depend on */
+    struct text lock;           /* recipe.lock.yaml */
     struct dataset data;
     struct verdict *verdicts; /* [data.n] */
 

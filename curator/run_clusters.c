@@ -12,8 +12,6 @@
 #include "curator/run.h"
 #include "formats/safetensors.h"
 
-static const char stage_file[] = "clusters.safetensors";
-
 static enum status cluster(struct run *run, const size_t *rows, size_t n, struct kmeans *kmeans,
                            struct error *err)
 {
@@ -155,7 +153,7 @@ static enum status effective_clusters(struct run *run, struct error *err)
 enum status run_clusters(struct run *run, struct error *err)
 {
     size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
-    char *path = run_folder_stage(run->folder, stage_file);
+    char *path = run_folder_stage(run->folder, "clusters.safetensors");
     struct kmeans kmeans = {0};
     enum status st = STATUS_OK;
     size_t n;
@@ -175,7 +173,7 @@ enum status run_clusters(struct run *run, struct error *err)
     if (n == 0)
         goto out;
 
-    if (run_folder_has_stage(run->folder, stage_file)) {
+    if (run_folder_has_stage(run->folder, "clusters", run->fingerprint)) {
         st = load_stage(run, path, err);
         run->times[run->n_times].resumed = true;
     } else {
@@ -191,6 +189,9 @@ enum status run_clusters(struct run *run, struct error *err)
             run->clusters.iterations = kmeans.iterations;
             run->clusters.converged = kmeans.converged;
             st = save_stage(run, path, err);
+        }
+        if (!st) {
+            st = run_folder_mark_stage(run->folder, "clusters", run->fingerprint, err);
         }
     }
     if (!st)

@@ -352,12 +352,13 @@ static enum status compute(struct run *run, const char *store, const char *summa
     if (!st)
         st = features_write(&run->features, store, err);
     if (!st) {
-        /* The summary comes last: while it is absent the stage is not finished. */
         print_summary(run, &text);
         st = text_check(&text, err);
     }
     if (!st)
         st = atomic_file_write_all(summary, text_string(&text), text.length, err);
+    if (!st)
+        st = run_folder_mark_stage(run->folder, "encode", run->encode_key, err);
     text_release(&text);
     return st;
 }
@@ -370,7 +371,7 @@ enum status run_features(struct run *run, struct error *err)
         [ENCODE_NONFINITE] = REASON_NONFINITE,
         [ENCODE_ZERO_ACTIVATION] = REASON_ZERO_ACTIVATION,
     };
-    char *store = run_folder_file(run->folder, "features.safetensors");
+    char *store = run_folder_stage(run->folder, "features.safetensors");
     char *summary = run_folder_stage(run->folder, "encode.json");
     enum status st;
 
@@ -380,7 +381,7 @@ enum status run_features(struct run *run, struct error *err)
         st = error_nomem(err);
         goto out;
     }
-    if (run_folder_has_stage(run->folder, "encode.json")) {
+    if (run_folder_has_stage(run->folder, "encode", run->encode_key)) {
         st = features_read(&run->features, store, err);
         if (!st)
             st = load_summary(run, summary, err);

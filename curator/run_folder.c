@@ -17,6 +17,9 @@
 
 #define MANIFEST_BYTES_MAX ((size_t)64 << 20)
 
+/* In place of the fingerprint: no run is to be resumed here, its stages may be used. */
+static const char failed_mark[] = "failed";
+
 static char *join(const char *a, const char *b, const char *c)
 {
     struct text t = {0};
@@ -40,13 +43,59 @@ char *run_folder_stage(const struct run_folder *folder, const char *name)
     return join(folder->work, "/.stages/", name);
 }
 
-bool run_folder_has_stage(const struct run_folder *folder, const char *name)
+/* The text of a mark: 32 hex digits, or "failed". False if there is no such file. */
+static bool read_mark(const char *path, char text[HASH128_HEX_SIZE])
 {
-    char *path = run_folder_stage(folder, name);
-    bool there = path && access(path, R_OK) == 0;
+    FILE *file = path ? fopen(path, "re") : NULL;
 
+    if (!file)
+        return false;
+    if (!fgets(text, HASH128_HEX_SIZE, file))
+        text[0] = '\0';
+    fclose(file);
+    return true;
+}
+
+bool run_folder_has_stage(const struct run_folder *folder, const char *name, struct hash128 key)
+{
+    char *path = join(folder->work, "/.stages/mark-", name);
+    char found[HASH128_HEX_SIZE], wanted[HASH128_HEX_SIZE];
+    bool there = read_mark(path, found);
+
+    hash128_hex(key, wanted);
     mem_free(path);
-    return there;
+    return there && strcmp(found, wanted) == 0;
+}
+
+enum status run_folder_mark_stage(const struct run_folder *folder, const char *name,
+                                  struct hash128 key, struct error *err)
+{
+    char *path = join(folder->work, "/.stages/mark-", name);
+    char hex[HASH128_HEX_SIZE];
+    enum status st;
+
+    if (!path)
+        return error_nomem(err);
+    hash128_hex(key, hex);
+    st = atomic_file_write_all(path, hex, strlen(hex), err);
+    mem_free(path);
+    return st;
+}
+
+enum status run_folder_publish(const struct run_folder *folder, const char *name, struct error *err)
+{
+    char *stage = run_folder_stage(folder, name);
+    char *file = run_folder_file(folder, name);
+    enum status st = STATUS_OK;
+
+    if (!stage || !file)
+        st = error_nomem(err);
+    /* A link keeps the stage whole should we be killed now; not every file system has links. */
+    else if (link(stage, file) != 0 && rename(stage, file) != 0)
+        st = error_set(err, STATUS_IO, "%s: %s", file, strerror(errno));
+    mem_free(stage);
+    mem_free(file);
+    return st;
 }
 
 static bool is_directory(const char *path)
@@ -181,6 +230,32 @@ static void unlock(struct run_folder *folder)
     *folder = (struct run_folder){0};
 }
 
+/* Outputs of an earlier attempt may not be those of this one: only stages and the log stay. */
+static enum status clear_outputs(const char *work, struct error *err)
+{
+    DIR *dir = opendir(work);
+    const struct dirent *entry;
+    enum status st = STATUS_OK;
+
+    if (!dir)
+        return error_set(err, STATUS_IO, "%s: %s", work, strerror(errno));
+    while (!st && (entry = readdir(dir))) {
+        static const char *const stay[] = {".", "..", ".stages", "log.jsonl"};
+        bool stays = false;
+        char *path;
+
+        for (size_t i = 0; i < sizeof(stay) / sizeof(*stay); i++)
+            stays |= strcmp(entry->d_name, stay[i]) == 0;
+        if (stays)
+            continue;
+        path = join(work, "/", entry->d_name);
+        st = path ? directory_remove(path, err) : error_nomem(err);
+        mem_free(path);
+    }
+    closedir(dir);
+    return st;
+}
+
 /* Make the work folder, or take over the one that is there. */
 static enum status prepare_work(struct run_folder *folder, const char fingerprint[HASH128_HEX_SIZE],
                                 enum run_folder_mode mode, struct error *err)
@@ -189,7 +264,6 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
     char *mark = run_folder_stage(folder, "fingerprint");
     char found[HASH128_HEX_SIZE] = "";
     enum status st = STATUS_OK;
-    FILE *file;
 
     if (!stages || !mark) {
         st = error_nomem(err);
@@ -200,22 +274,22 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
         if (st)
             goto out;
     }
-    file = fopen(mark, "re");
-    if (file) {
-        if (fgets(found, sizeof(found), file) && strcmp(found, fingerprint) != 0)
+    if (read_mark(mark, found)) {
+        if (strcmp(found, failed_mark) != 0 && strcmp(found, fingerprint) != 0) {
             st = error_set(err, STATUS_CONFLICT,
                            "%s: holds an interrupted run of other inputs or another recipe: choose "
                            "another folder with -o, or replace it with --fresh",
                            folder->work);
-        fclose(file);
-        folder->resumed = true;
-        goto out;
-    }
-    if (is_directory(folder->work) && !is_empty_directory(folder->work) && !is_directory(stages)) {
+            goto out;
+        }
+    } else if (is_directory(folder->work) && !is_empty_directory(folder->work) &&
+               !is_directory(stages)) {
         st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
         goto out;
     }
     st = directory_make(stages, err);
+    if (!st)
+        st = clear_outputs(folder->work, err);
     if (!st)
         st = atomic_file_write_all(mark, fingerprint, strlen(fingerprint), err);
 out:
@@ -316,7 +390,6 @@ out:
     return st;
 }
 
-/* Only the mark in .stages: nothing worth keeping. */
 static bool has_finished_stage(const struct run_folder *folder)
 {
     char *stages = join(folder->work, "/", ".stages");
@@ -325,19 +398,28 @@ static bool has_finished_stage(const struct run_folder *folder)
     bool found = false;
 
     while (dir && !found && (entry = readdir(dir)))
-        found = entry->d_name[0] != '.' && strcmp(entry->d_name, "fingerprint") != 0;
+        found = strncmp(entry->d_name, "mark-", 5) == 0;
     if (dir)
         closedir(dir);
     mem_free(stages);
     return found;
 }
 
-void run_folder_close(struct run_folder *folder)
+void run_folder_close(struct run_folder *folder, enum run_folder_end end)
 {
+    char *mark;
+    enum status st = STATUS_OK;
+
     if (!folder->work)
         return;
-    if (!has_finished_stage(folder) && directory_remove(folder->work, NULL) != STATUS_OK) {
-        /* An empty shell stays behind; the next run takes it over. */
+    mark = run_folder_stage(folder, "fingerprint");
+    if (!has_finished_stage(folder))
+        st = directory_remove(folder->work, NULL);
+    else if (mark && end == RUN_FOLDER_FAILED)
+        st = atomic_file_write_all(mark, failed_mark, strlen(failed_mark), NULL);
+    if (st) {
+        /* What stays behind is a work folder that --fresh replaces. */
     }
+    mem_free(mark);
     unlock(folder);
 }

@@ -2,10 +2,12 @@
  * curator/run_folder.h - a run's output: written aside, renamed when whole, resumed when not.
  *
  *     DIR.partial/            the work folder; locked by the process that owns it
- *     DIR.partial/.stages/    results of finished stages and the fingerprint they belong to
+ *     DIR.partial/.stages/    results of finished stages, each with the key it belongs to
  *     DIR/                    the finished run; its manifest.json carries the fingerprint
  *
- * A killed run leaves DIR.partial; the next run with the same fingerprint goes on from there.
+ * An interrupted run leaves DIR.partial; the next run with the same fingerprint goes on from there,
+ * one with another is a conflict. A run that failed leaves it for whoever comes next: a changed
+ * recipe is the usual answer to a failure, and stages that it does not touch are still good.
  */
 #ifndef CURATOR_RUN_FOLDER_H
 #define CURATOR_RUN_FOLDER_H
@@ -45,14 +47,30 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
 MUST_CHECK
 enum status run_folder_finish(struct run_folder *folder, struct error *err);
 
-/* Give up the lock; a work folder without a finished stage is removed, else kept for a resume. */
-void run_folder_close(struct run_folder *folder);
+enum run_folder_end {
+    RUN_FOLDER_INTERRUPTED,
+    RUN_FOLDER_FAILED,
+};
+
+/* Give up the lock; a work folder without a finished stage is removed, else kept. */
+void run_folder_close(struct run_folder *folder, enum run_folder_end end);
 
 /* "WORK/name" and "WORK/.stages/name", to be freed with mem_free; NULL when memory is short. */
 char *run_folder_file(const struct run_folder *folder, const char *name);
 char *run_folder_stage(const struct run_folder *folder, const char *name);
 
-/* Is a stage's result there? */
-bool run_folder_has_stage(const struct run_folder *folder, const char *name);
+/*
+ * A stage is finished once it is marked, which comes after its results are written. `key` says what
+ * the results depend on; a mark with another key is as good as none.
+ */
+bool run_folder_has_stage(const struct run_folder *folder, const char *name, struct hash128 key);
+MUST_CHECK
+enum status run_folder_mark_stage(const struct run_folder *folder, const char *name,
+                                  struct hash128 key, struct error *err);
+
+/* The result of a stage, file `name`, becomes part of the run folder. */
+MUST_CHECK
+enum status run_folder_publish(const struct run_folder *folder, const char *name,
+                               struct error *err);
 
 #endif

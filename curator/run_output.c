@@ -361,14 +361,11 @@ static void append_times(struct text *t, const struct run *run, double seconds)
 
 static enum status write_manifest(const struct run *run, double seconds, struct error *err)
 {
-    struct hash128 fingerprint;
     char hex[HASH128_HEX_SIZE], now[32];
     struct text t = {0};
-    enum status st = inputs_fingerprint(&fingerprint, &run->inputs, &run->lock, err);
+    enum status st;
 
-    if (st)
-        return st;
-    hash128_hex(fingerprint, hex);
+    hash128_hex(run->fingerprint, hex);
     clock_utc(now, sizeof(now));
     text_appendf(&t, "{\"format\":\"saerl.run\",\"version\":1,\"program\":\"saerl %s\"",
                  SAERL_VERSION);
@@ -398,6 +395,18 @@ static enum status write_manifest(const struct run *run, double seconds, struct 
     return st;
 }
 
+/* Features and the probes that were fitted here, for use elsewhere. */
+static enum status publish(const struct run *run, struct error *err)
+{
+    enum status st = run_folder_publish(run->folder, "features.safetensors", err);
+
+    if (!st && run->quality.active && strcmp(run->quality.source, "fit") == 0)
+        st = run_folder_publish(run->folder, "quality.probe.safetensors", err);
+    if (!st && run->difficulty.active && strcmp(run->difficulty.source, "fit") == 0)
+        st = run_folder_publish(run->folder, "difficulty.probe.safetensors", err);
+    return st;
+}
+
 enum status run_output(struct run *run, double seconds, struct error *err)
 {
     struct text report = {0};
@@ -419,6 +428,8 @@ enum status run_output(struct run *run, double seconds, struct error *err)
         run_report_json(run, &report);
         st = write_text(run, "report.json", &report, err);
     }
+    if (!st)
+        st = publish(run, err);
     if (!st)
         st = write_manifest(run, seconds, err);
     text_release(&report);

@@ -138,7 +138,7 @@ static enum status model(struct score *score, struct run *run, const struct scor
 
     snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
     snprintf(key, sizeof(key), "%s.probe", request->name);
-    path = run_folder_file(run->folder, name);
+    path = run_folder_stage(run->folder, name);
     if (!path)
         return error_nomem(err);
     if (request->probe) {
@@ -148,14 +148,14 @@ static enum status model(struct score *score, struct run *run, const struct scor
             st = check_probe(&score->probe, run, key, request->name, err);
     } else {
         score->source = "fit";
-        if (run->folder->resumed)
-            st = probe_load(&score->probe, path, NULL);
-        else
-            st = STATUS_IO;
-        if (st)
-            st = fit(score, run, request, path, err);
-        else
+        if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {
+            st = probe_load(&score->probe, path, err);
             run->times[run->n_times].resumed = true;
+        } else {
+            st = fit(score, run, request, path, err);
+            if (!st)
+                st = run_folder_mark_stage(run->folder, request->name, run->fingerprint, err);
+        }
     }
     if (!st) {
         st = probe_predict(&score->probe, &input, score->values, err);

@@ -310,7 +310,10 @@ static void environment_name(struct text *name, const char *key)
         text_append_char(name, *key == '.' ? '_' : (char)toupper((unsigned char)*key));
 }
 
-/* The key behind SAERL_A_B in `found`, or an error that names the nearest variable. */
+/*
+ * The key behind SAERL_A_B in `found`, empty for a name that is like none of ours: others may use
+ * the prefix too (SAERL_HOME). A near miss is an error that names the nearest variable.
+ */
 static enum status find_variable(const struct setting_section *schema, const char *name,
                                  struct text *found, struct error *err)
 {
@@ -347,10 +350,6 @@ static enum status find_variable(const struct setting_section *schema, const cha
         st = error_set(err, STATUS_INVALID,
                        "environment: no setting is called %.60s (did you mean %s?)", name,
                        text_string(&nearest));
-    } else if (!st) {
-        st = error_set(
-            err, STATUS_INVALID,
-            "environment: no setting is called %.60s (" ENVIRONMENT_PREFIX "A_B sets a.b)", name);
     }
     text_release(&key);
     text_release(&candidate);
@@ -374,7 +373,7 @@ enum status settings_set_environment(const struct setting_section *schema, void 
         st = text_check(&name, err);
         if (!st)
             st = find_variable(schema, name.data, &key, err);
-        if (!st)
+        if (!st && key.length)
             st = settings_set(schema, target, key.data, equals + 1,
                               (struct setting_origin){.word = name.data}, err);
     }

@@ -106,8 +106,8 @@ MUST_CHECK
 enum status settings_set(const struct setting_section *schema, void *target, const char *key,
                          const char *value, struct setting_origin origin, struct error *err);
 
-/* Apply SAERL_A_B=value from `environment` ("NAME=value" strings, NULL-terminated; may be NULL). A
- * SAERL_ name that fits no key is an error that names the nearest. */
+/* Apply SAERL_A_B=value from `environment` ("NAME=value" strings, NULL-terminated). A SAERL_ name
+ * that is nearly a key is an error that names the key; one that is like no key is ignored. */
 MUST_CHECK
 enum status settings_set_environment(const struct setting_section *schema, void *target,
                                      char *const *environment, struct error *err);

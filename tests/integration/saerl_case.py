@@ -1,6 +1,6 @@
 """What the integration tests share: run the program, write its inputs with the standard library.
 
-The program's path is in SAERL, the checkout's in SAERL_SOURCE (tests/integration/meson.build).
+The program's path is in PROGRAM, the checkout's in CHECKOUT (tests/integration/meson.build).
 """
 
 import json
@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 import unittest
 
-PROGRAM = os.environ["SAERL"]
-SOURCE = pathlib.Path(os.environ["SAERL_SOURCE"])
+PROGRAM = os.environ["PROGRAM"]
+SOURCE = pathlib.Path(os.environ["CHECKOUT"])
 DEMO = SOURCE / "examples" / "demo"
 CONVERTERS = {"F32": "f", "F64": "d", "I64": "q", "U64": "Q", "U32": "I", "U8": "B"}
 

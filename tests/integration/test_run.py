@@ -198,7 +198,7 @@ class Demo(SaerlCase):
         self.saerl("run", recipe, "-o", self.dir / "whole", *settings)
         for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
             out = self.dir / ("killed-%d" % number)
-            stage = self.dir / (out.name + ".partial") / ".stages" / "encode.json"
+            stage = self.dir / (out.name + ".partial") / ".stages" / "mark-encode"
             got, words = self.kill_when(stage, number, out)
             self.assertEqual(got, code)
             self.assertFalse(out.exists())
@@ -370,8 +370,8 @@ class Edges(SaerlCase):
         self.write_world(
             4, values=([1.0, 2, 3, 4, 5, 6, 7, 8] * 2) * 2 + [3.0, -1, 2, 0, 1, 1, 4, 2] * 4
         )
-        self.saerl("run", "recipe.yaml", "-o", "sae", "--set", "dedup.sae.enabled=true")
-        dropped = {d["row"]: d for d in read_jsonl(self.dir / "sae" / "dropped.jsonl")}
+        self.saerl("run", "recipe.yaml", "-o", "nearby", "--set", "dedup.sae.enabled=true")
+        dropped = {d["row"]: d for d in read_jsonl(self.dir / "nearby" / "dropped.jsonl")}
         self.assertEqual(
             {row: (d["reason"], d["partner"]) for row, d in dropped.items()},
             {1: ("sae_duplicate", 0), 3: ("sae_duplicate", 2)},

@@ -41,14 +41,6 @@ static void write_manifest(const struct run_folder *folder, struct hash128 finge
     mem_free(path);
 }
 
-static void finish_stage(const struct run_folder *folder, const char *name)
-{
-    char *path = run_folder_stage(folder, name);
-
-    assert_int_equal(atomic_file_write_all(path, "x", 1, NULL), STATUS_OK);
-    mem_free(path);
-}
-
 static enum status open_folder(struct run_folder *folder, enum run_folder_state *state,
                                struct hash128 fingerprint, enum run_folder_mode mode,
                                struct error *err)
@@ -65,17 +57,17 @@ static void run_folder_goes_from_work_to_finished(void **unused)
     (void)unused;
     assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
     assert_int_equal(state, RUN_FOLDER_READY);
-    assert_false(folder.resumed);
-    finish_stage(&folder, "a");
-    run_folder_close(&folder); /* interrupted: the stage stays */
+    assert_false(run_folder_has_stage(&folder, "a", one));
+    assert_int_equal(run_folder_mark_stage(&folder, "a", one, NULL), STATUS_OK);
+    run_folder_close(&folder, RUN_FOLDER_INTERRUPTED); /* the stage stays */
     assert_int_equal(access(target, F_OK), -1);
 
     assert_int_equal(open_folder(&folder, &state, two, RUN_FOLDER_RESUME, &err), STATUS_CONFLICT);
     assert_non_null(strstr(err.message, "interrupted run of other inputs"));
 
     assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
-    assert_true(folder.resumed);
-    assert_true(run_folder_has_stage(&folder, "a"));
+    assert_true(run_folder_has_stage(&folder, "a", one));
+    assert_false(run_folder_has_stage(&folder, "a", two));
     write_manifest(&folder, one);
     assert_int_equal(run_folder_finish(&folder, NULL), STATUS_OK);
     assert_int_equal(access(partial, F_OK), -1);
@@ -94,6 +86,23 @@ static void run_folder_goes_from_work_to_finished(void **unused)
     assert_int_equal(directory_remove(target, NULL), STATUS_OK);
 }
 
+static void run_folder_of_a_failed_run_is_free(void **unused)
+{
+    struct run_folder folder;
+    enum run_folder_state state;
+
+    (void)unused;
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
+    assert_int_equal(run_folder_mark_stage(&folder, "a", one, NULL), STATUS_OK);
+    run_folder_close(&folder, RUN_FOLDER_FAILED);
+    assert_int_equal(open_folder(&folder, &state, two, RUN_FOLDER_RESUME, NULL), STATUS_OK);
+    assert_true(run_folder_has_stage(&folder, "a", one));
+    run_folder_close(&folder, RUN_FOLDER_INTERRUPTED);
+    /* The second run owns it now. */
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_CONFLICT);
+    assert_int_equal(directory_remove(partial, NULL), STATUS_OK);
+}
+
 static void run_folder_has_one_owner(void **unused)
 {
     struct run_folder folder, second;
@@ -106,7 +115,7 @@ static void run_folder_has_one_owner(void **unused)
     assert_int_equal(open_folder(&second, &state, one, RUN_FOLDER_RESUME, &err), STATUS_CONFLICT);
     snprintf(pid, sizeof(pid), "process %ld is", (long)getpid());
     assert_non_null(strstr(err.message, pid));
-    run_folder_close(&folder);
+    run_folder_close(&folder, RUN_FOLDER_INTERRUPTED);
     assert_int_equal(access(partial, F_OK), -1); /* no stage, nothing to keep */
 }
 
@@ -119,7 +128,7 @@ static void run_folder_leaves_strangers_alone(void **unused)
     (void)unused;
     assert_int_equal(directory_make(target, NULL), STATUS_OK);
     assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
-    run_folder_close(&folder); /* an empty folder may be replaced */
+    run_folder_close(&folder, RUN_FOLDER_FAILED); /* an empty folder may be replaced */
 
     snprintf(file, sizeof(file), "%s/thesis.tex", target);
     assert_int_equal(atomic_file_write_all(file, "x", 1, NULL), STATUS_OK);
@@ -132,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_folder_goes_from_work_to_finished),
+        cmocka_unit_test(run_folder_of_a_failed_run_is_free),
         cmocka_unit_test(run_folder_has_one_owner),
         cmocka_unit_test(run_folder_leaves_strangers_alone),
     };
