@@ -154,7 +154,7 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
         st = keys_from_data(&keys, recipe, activations_samples(activations), &cli->log, err);
     if (!st)
         st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides,
-                      options->no_recon ? SAE_DECODER_SKIP : SAE_DECODER_READ, err);
+                      options->no_recon ? SAE_READ_ENCODER : SAE_READ_ALL, err);
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, &cli->log, err);
     if (!st)

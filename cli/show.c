@@ -47,8 +47,7 @@ static void end(struct show *show)
 static enum status show_sae(struct show *show, struct error *err)
 {
     struct sae sae = {0};
-    enum status st =
-        sae_load(&sae, show->path, &show->recipe->sae.overrides, SAE_DECODER_READ, err);
+    enum status st = sae_load(&sae, show->path, &show->recipe->sae.overrides, SAE_READ_ALL, err);
 
     if (st)
         return st;

@@ -176,7 +176,7 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
     if (!st)
         st = inputs_expand(recipe, err);
     if (!st && recipe->input.activations.n)
-        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_NOTHING, err);
+        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_FACTS, err);
     if (!st)
         st = inputs_hash(&run->inputs, recipe, sae.path, err);
     if (!st)

@@ -120,7 +120,7 @@ static enum status check_sae(struct check *check, struct error *err)
             activations_samples(activations), (unsigned long long)activations_tokens(activations),
             activations_d_in(activations), activations_pooled(activations) ? "true" : "false");
         say(check, "activations", words, text_string(&json));
-        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_DECODER_READ, err);
+        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_ALL, err);
     }
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, check->config->log, err);

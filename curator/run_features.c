@@ -129,7 +129,7 @@ static enum status encode(struct run *run, struct error *err)
                        "activations hold %zu samples, the data set has %llu rows: they must agree",
                        activations_samples(activations), (unsigned long long)run->data.rows_total);
     if (!st)
-        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_DECODER_READ, err);
+        st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_ALL, err);
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, run->log, err);
     if (!st)

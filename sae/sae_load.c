@@ -843,9 +843,24 @@ static enum status note_facts(struct loader *l, const struct sae_scheme *scheme,
     return ok ? STATUS_OK : error_nomem(err);
 }
 
+static enum status read_weights(struct loader *l, enum sae_read read, struct error *err)
+{
+    enum status st = read_scale(l, err);
+
+    if (!st)
+        st = read_encoder(l, err);
+    if (!st && l->d->activation == ACTIVATION_JUMPRELU)
+        st = read_threshold(l, err);
+    if (!st && l->d->activation == ACTIVATION_GATED)
+        st = read_gates(l, err);
+    if (!st && read == SAE_READ_ALL)
+        st = read_decoder(l, err);
+    return st;
+}
+
 static enum status build(struct sae *sae, const struct sae_scheme *scheme,
                          const struct sae_files *files, const struct tensor_source *source,
-                         struct sae_description *d, enum sae_decoder decoder, struct error *err)
+                         struct sae_description *d, enum sae_read read, struct error *err)
 {
     struct loader l = {.sae = sae, .d = d, .source = source};
     enum status st;
@@ -865,23 +880,10 @@ static enum status build(struct sae *sae, const struct sae_scheme *scheme,
     sae->norm = d->norm;
     sae->activation = d->activation;
     sae->k = takes_k(d) ? (uint32_t)d->k : 0;
-    st = read_scale(&l, err);
+    if (read != SAE_READ_FACTS)
+        st = read_weights(&l, read, err);
     if (st)
         goto out;
-    st = read_encoder(&l, err);
-    if (st)
-        goto out;
-    if (d->activation == ACTIVATION_JUMPRELU)
-        st = read_threshold(&l, err);
-    else if (d->activation == ACTIVATION_GATED)
-        st = read_gates(&l, err);
-    if (st)
-        goto out;
-    if (decoder == SAE_DECODER_READ) {
-        st = read_decoder(&l, err);
-        if (st)
-            goto out;
-    }
     st = note_facts(&l, scheme, files, d, err);
 out:
     loader_release(&l);
@@ -955,7 +957,7 @@ static enum status match_tensors(struct sae_found *found, const struct tensor_so
 }
 
 static enum status load(struct sae *sae, const char *path, const struct sae_overrides *overrides,
-                        enum sae_decoder decoder, struct error *err)
+                        enum sae_read read, struct error *err)
 {
     struct sae_found found = {0};
     struct tensor_source source = {0};
@@ -994,10 +996,11 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = check_complete(&description, err);
     if (st)
         goto out;
-    st = build(sae, found.scheme, &found.files, &source, &description, decoder, err);
+    st = build(sae, found.scheme, &found.files, &source, &description, read, err);
     if (st)
         goto out;
-    st = hash_file(&sae->hash, NULL, found.files.path, err);
+    if (read != SAE_READ_FACTS)
+        st = hash_file(&sae->hash, NULL, found.files.path, err);
 out:
     sae_description_release(&description);
     tensor_source_close(&source);
@@ -1006,13 +1009,13 @@ out:
 }
 
 enum status sae_load(struct sae *sae, const char *path, const struct sae_overrides *overrides,
-                     enum sae_decoder decoder, struct error *err)
+                     enum sae_read read, struct error *err)
 {
     const struct sae_overrides none = {.threshold = NAN, .norm_factor = NAN};
     enum status st;
 
     *sae = (struct sae){0};
-    st = load(sae, path, overrides ? overrides : &none, decoder, err);
+    st = load(sae, path, overrides ? overrides : &none, read, err);
     if (!st)
         return STATUS_OK;
     sae_release(sae);

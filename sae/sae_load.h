@@ -13,9 +13,10 @@
 #include "sae/sae.h"
 #include "settings/setting.h"
 
-enum sae_decoder {
-    SAE_DECODER_SKIP, /* encode only: half the memory */
-    SAE_DECODER_READ, /* for reconstruction errors; absent in the file is fine */
+enum sae_read {
+    SAE_READ_FACTS,   /* sizes, formula, path and words: no weights, no hash; quick */
+    SAE_READ_ENCODER, /* encode only: half the memory */
+    SAE_READ_ALL,     /* and the decoder, for reconstruction errors; absent in the file is fine */
 };
 
 /* The `sae` settings that say what a file leaves open. */
@@ -37,6 +38,6 @@ extern const struct setting sae_override_settings[];
  */
 MUST_CHECK
 enum status sae_load(struct sae *sae, const char *path, const struct sae_overrides *overrides,
-                     enum sae_decoder decoder, struct error *err);
+                     enum sae_read read, struct error *err);
 
 #endif

@@ -152,7 +152,7 @@ static void layout_matches(void **state)
     struct sae sae;
     struct error err = {0};
 
-    if (sae_load(&sae, path_of(member(entry, "dir"), ""), NULL, SAE_DECODER_READ, &err))
+    if (sae_load(&sae, path_of(member(entry, "dir"), ""), NULL, SAE_READ_ALL, &err))
         fail_msg("%s", err.message);
     assert_string_equal(sae.scheme, format);
     if (!isnan(json_double(json_member(canonical, "k"))))
@@ -162,7 +162,7 @@ static void layout_matches(void **state)
 
     /* By the weights file itself, without the decoder. */
     if (sae_load(&sae, path_of(member(entry, "dir"), member(canonical, "file")), NULL,
-                 SAE_DECODER_SKIP, &err))
+                 SAE_READ_ENCODER, &err))
         fail_msg("%s", err.message);
     assert_null(sae.w_dec.data);
     assert_false(sae.reconstructs);
@@ -176,9 +176,8 @@ static void layout_is_refused(void **state)
     struct sae sae;
     struct error err = {0};
 
-    assert_int_equal(
-        sae_load(&sae, path_of(member(entry, "dir"), ""), NULL, SAE_DECODER_READ, &err),
-        STATUS_UNSUPPORTED);
+    assert_int_equal(sae_load(&sae, path_of(member(entry, "dir"), ""), NULL, SAE_READ_ALL, &err),
+                     STATUS_UNSUPPORTED);
     assert_non_null(strstr(err.message, "looks like"));
     assert_null(sae.w_enc.data);
 }
@@ -189,8 +188,7 @@ static void hostile_folder(void **state)
     const char *expect = member(entry, "expect");
     struct sae sae;
     struct error err = {0};
-    enum status st =
-        sae_load(&sae, path_of(member(entry, "path"), ""), NULL, SAE_DECODER_READ, &err);
+    enum status st = sae_load(&sae, path_of(member(entry, "path"), ""), NULL, SAE_READ_ALL, &err);
 
     if (strcmp(expect, "accept") == 0 && st)
         fail_msg("%s", err.message);

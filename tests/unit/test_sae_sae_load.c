@@ -109,7 +109,7 @@ static void load(struct sae *sae, const char *path, const struct sae_overrides *
 {
     struct error err = {0};
 
-    if (sae_load(sae, path, overrides, SAE_DECODER_READ, &err))
+    if (sae_load(sae, path, overrides, SAE_READ_ALL, &err))
         fail_msg("%s", err.message);
 }
 
@@ -118,7 +118,7 @@ static void refuse(const char *path, const struct sae_overrides *overrides, enum
 {
     struct sae sae;
     struct error err = {0};
-    enum status st = sae_load(&sae, path, overrides, SAE_DECODER_READ, &err);
+    enum status st = sae_load(&sae, path, overrides, SAE_READ_ALL, &err);
 
     if (st != expected || !strstr(err.message, words))
         fail_msg("status %d: '%s'; expected status %d with '%s'", st, err.message, expected, words);
@@ -755,7 +755,7 @@ static void check_failing_allocations(const char *path)
         struct error err = {0};
 
         mem_fail_after(n);
-        st = sae_load(&sae, path, NULL, SAE_DECODER_READ, &err);
+        st = sae_load(&sae, path, NULL, SAE_READ_ALL, &err);
         if (st && st != STATUS_NOMEM)
             fail_msg("%zu allocations: status %d, '%s'", n, st, err.message);
         if (!st)

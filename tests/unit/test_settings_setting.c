@@ -331,15 +331,14 @@ static void settings_set_names_the_nearest_key(void **state)
 
 static void settings_environment_reaches_keys(void **state)
 {
-    char *const good[] = {"PATH=/bin",    "SAERL_SEED=7",  "SAERL_DEDUP_NEAR_JACCARD=0.5",
-                          "saerl_seed=9", "SAERL_sae_k=3", NULL};
+    char *const good[] = {"PATH=/bin", "SAERL_SEED=7", "SAERL_DEDUP_NEAR_JACCARD=0.5",
+                          "saerl_seed=9", "SAERL_sae_k=3",
+                          /* like no key: somebody else's */
+                          "SAERL_INSTALL_ROOT=/opt", "SAERL_=1", NULL};
     static const struct {
         const char *entry, *message;
     } bad[] = {
         {"SAERL_SED=1", "environment: no setting is called SAERL_SED (did you mean SAERL_SEED?)"},
-        {"SAERL_DATA_DIR=1",
-         "environment: no setting is called SAERL_DATA_DIR (SAERL_A_B sets a.b)"},
-        {"SAERL_=1", "environment: no setting is called SAERL_ (SAERL_A_B sets a.b)"},
         {"SAERL_SEED=x", "SAERL_SEED: seed: expected a whole number, found 'x'"},
     };
     struct sample *s = *state;
