@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/rng.h"
 #include "formats/safetensors.h"
 #include "sae/sae_load.h"
@@ -639,25 +640,27 @@ static void sae_load_finds_the_one_sae_of_a_folder(void **state)
 
 static void sae_load_searches_to_depth_8(void **state)
 {
-    char path[64] = "deep";
+    struct text path = {0};
     struct parts p;
     struct sae sae;
 
     (void)state;
     parts_init(&p);
-    make_folder(path);
+    text_append(&path, "deep");
+    make_folder(text_string(&path));
     for (int depth = 1; depth <= 8; depth++) {
-        strcat(path, "/d");
-        make_folder(path);
+        text_append(&path, "/d");
+        make_folder(text_string(&path));
     }
-    write_saelens(path, &p, "\"architecture\": \"standard\"");
+    write_saelens(text_string(&path), &p, "\"architecture\": \"standard\"");
     load(&sae, scratch_path("deep"), NULL);
     sae_release(&sae);
-    remove_at_end(inside(path, "cfg.json"));
-    remove_at_end(inside(path, "sae_weights.safetensors"));
-    strcat(path, "/d");
-    write_saelens(path, &p, "\"architecture\": \"standard\"");
+    remove_at_end(inside(text_string(&path), "cfg.json"));
+    remove_at_end(inside(text_string(&path), "sae_weights.safetensors"));
+    text_append(&path, "/d");
+    write_saelens(text_string(&path), &p, "\"architecture\": \"standard\"");
     refuse(scratch_path("deep"), NULL, STATUS_FORMAT, "no SAE in it: found no files");
+    text_release(&path);
 }
 
 static void sae_load_says_what_is_wrong_with_a_path(void **state)
