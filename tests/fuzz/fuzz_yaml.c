@@ -1,6 +1,6 @@
 /*
- * Recipes as bytes: the file reader; the first 300 bytes also as a value and as a key of --set. What
- * is accepted reads back as printed.
+ * Recipes as bytes: the file reader; the first 300 bytes also as a value and as a key of --set.
+ * What is accepted reads back as printed.
  */
 #include <string.h>
 
