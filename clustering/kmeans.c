@@ -1,13 +1,12 @@
 #include "clustering/kmeans.h"
 
 #include <assert.h>
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "clustering/lloyd.h"
 #include "clustering/seeding.h"
 
 static const char *const metric_names[] = {"cosine", "euclidean", NULL};
@@ -54,12 +53,6 @@ const struct setting kmeans_settings[] = {
      .max = 1000,
      .help = "runs from different starts; the one of smallest inertia is taken"},
     {.name = NULL},
-};
-
-enum {
-    ROWS_PER_RANGE = 512,     /* that meet a panel before the next one is fetched */
-    COLUMNS_PER_RANGE = 1024, /* of a panel that one worker lays out */
-    COLUMNS_PER_BLOCK = 16,   /* a cache line of a centroid */
 };
 
 static void drop_zeros(struct csr *m)
@@ -133,409 +126,6 @@ uint32_t kmeans_auto_clusters(size_t n, size_t batch_size)
     return k > 2 ? (uint32_t)fmin(k, UINT32_MAX) : 2;
 }
 
-/* The best centroid of a row so far, and how near the next one comes. */
-struct choice {
-    double best, second;
-    uint32_t label;
-};
-
-/* Lloyd's algorithm, and all it needs from one restart to the next. */
-struct lloyd {
-    struct csr_view x;
-    uint32_t k;
-    int metric; /* enum kmeans_metric */
-    const struct kernels *kernels;
-    struct workers *workers;
-
-    double *norms2;   /* [n] squared lengths of the rows; 0: takes no part */
-    uint64_t *hashes; /* [n] of the rows' entries */
-
-    struct matrix centroids; /* [k, d] */
-    double *centroid_norms2; /* [k] */
-    double centroid_norm_max;
-    /*
-     * The centroids again, for the kernel: panels of KERNELS_PANEL centroids each, [d,
-     * KERNELS_PANEL] one after another, padded with zeros. An entry of a row meets a panel in one
-     * run of cache lines, whatever k is.
-     */
-    float *panels;
-    size_t n_panels;
-
-    uint32_t *labels;       /* [n] */
-    uint32_t *next_labels;  /* [n] */
-    double *distances;      /* [n] squared, of a row to its centroid */
-    uint64_t *sizes;        /* [k], empty rows left out */
-    size_t *members;        /* [n] rows, cluster by cluster, ascending */
-    size_t *begins;         /* [k + 1] in `members` */
-    double *sums;           /* [workers, d] */
-    struct choice *choices; /* [workers, ROWS_PER_RANGE] */
-
-    double inertia;
-    uint32_t iterations;
-    bool converged;
-};
-
-static void lloyd_release(struct lloyd *l)
-{
-    mem_free(l->norms2);
-    mem_free(l->hashes);
-    matrix_release(&l->centroids);
-    mem_free(l->centroid_norms2);
-    mem_free(l->panels);
-    mem_free(l->labels);
-    mem_free(l->next_labels);
-    mem_free(l->distances);
-    mem_free(l->sizes);
-    mem_free(l->members);
-    mem_free(l->begins);
-    mem_free(l->sums);
-    mem_free(l->choices);
-}
-
-static bool rows_equal(struct csr_view x, size_t i, size_t j)
-{
-    struct sparse_row a = csr_view_row(x, i), b = csr_view_row(x, j);
-
-    return a.n == b.n &&
-           (a.n == 0 || (memcmp(a.indices, b.indices, a.n * sizeof(*a.indices)) == 0 &&
-                         memcmp(a.values, b.values, a.n * sizeof(*a.values)) == 0));
-}
-
-static enum status describe_rows(void *context, unsigned worker, size_t begin, size_t end,
-                                 struct error *err)
-{
-    struct lloyd *l = context;
-
-    (void)worker;
-    (void)err;
-    for (size_t i = begin; i < end; i++) {
-        struct sparse_row row = csr_view_row(l->x, i);
-
-        l->norms2[i] = sparse_row_norm2(row);
-        l->hashes[i] = hash64(row.values, row.n * sizeof(*row.values),
-                              hash64(row.indices, row.n * sizeof(*row.indices), 0));
-    }
-    return STATUS_OK;
-}
-
-/* Lower k to the number of distinct rows that are not empty. */
-static enum status bound_clusters(struct lloyd *l, struct error *err)
-{
-    size_t n_slots = 16, n_distinct = 0, *slots;
-
-    while (n_slots / 2 < l->k) /* no more than k are ever stored */
-        n_slots *= 2;
-    slots = mem_zalloc(n_slots, sizeof(*slots));
-    if (!slots)
-        return error_nomem(err);
-    for (size_t i = 0; i < l->x.rows && n_distinct < l->k; i++) {
-        size_t at = (size_t)l->hashes[i] & (n_slots - 1);
-
-        if (l->norms2[i] <= 0)
-            continue;
-        while (slots[at] != 0 &&
-               (l->hashes[slots[at] - 1] != l->hashes[i] || !rows_equal(l->x, slots[at] - 1, i)))
-            at = (at + 1) & (n_slots - 1);
-        if (slots[at] == 0) {
-            slots[at] = i + 1;
-            n_distinct++;
-        }
-    }
-    mem_free(slots);
-    l->k = (uint32_t)n_distinct;
-    return STATUS_OK;
-}
-
-static enum status lloyd_init(struct lloyd *l, struct error *err)
-{
-    size_t n = l->x.rows, d = l->x.cols, n_workers = workers_count(l->workers);
-    enum status st;
-
-    l->norms2 = mem_alloc(n, sizeof(*l->norms2));
-    l->hashes = mem_alloc(n, sizeof(*l->hashes));
-    if (!l->norms2 || !l->hashes)
-        return error_nomem(err);
-    st = workers_run(l->workers, n, ROWS_PER_RANGE, describe_rows, l, err);
-    if (!st)
-        st = bound_clusters(l, err);
-    if (!st)
-        st = matrix_init(&l->centroids, l->k, d, err);
-    if (st)
-        return st;
-    l->n_panels = (l->k + KERNELS_PANEL - 1) / KERNELS_PANEL;
-    l->centroid_norms2 = mem_alloc(l->k, sizeof(*l->centroid_norms2));
-    l->panels = mem_alloc_aligned(l->n_panels * d, KERNELS_PANEL * sizeof(*l->panels));
-    l->labels = mem_zalloc(n, sizeof(*l->labels));
-    l->next_labels = mem_zalloc(n, sizeof(*l->next_labels));
-    l->distances = mem_alloc(n, sizeof(*l->distances));
-    l->sizes = mem_alloc(l->k, sizeof(*l->sizes));
-    l->members = mem_alloc(n, sizeof(*l->members));
-    l->begins = mem_alloc((size_t)l->k + 1, sizeof(*l->begins));
-    l->sums = mem_alloc(d, n_workers * sizeof(*l->sums));
-    l->choices = mem_alloc(n_workers, ROWS_PER_RANGE * sizeof(*l->choices));
-    if (!l->centroid_norms2 || !l->panels || !l->labels || !l->next_labels || !l->distances ||
-        !l->sizes || !l->members || !l->begins || !l->sums || !l->choices)
-        return error_nomem(err);
-    return STATUS_OK;
-}
-
-static float *centroid_row(struct lloyd *l, size_t c)
-{
-    return l->centroids.data + c * l->centroids.stride;
-}
-
-/* One item is COLUMNS_PER_RANGE columns of one panel. */
-static enum status fill_panels(void *context, unsigned worker, size_t begin, size_t end,
-                               struct error *err)
-{
-    struct lloyd *l = context;
-    size_t d = l->x.cols;
-    size_t n_parts = (d + COLUMNS_PER_RANGE - 1) / COLUMNS_PER_RANGE;
-
-    (void)worker;
-    (void)err;
-    for (size_t item = begin; item < end; item++) {
-        size_t panel = item / n_parts, from = item % n_parts * COLUMNS_PER_RANGE;
-        size_t to = d - from < COLUMNS_PER_RANGE ? d : from + COLUMNS_PER_RANGE;
-        float *out = l->panels + panel * d * KERNELS_PANEL;
-
-        for (size_t block = from; block < to; block += COLUMNS_PER_BLOCK)
-            for (size_t j = 0; j < KERNELS_PANEL; j++) {
-                size_t c = panel * KERNELS_PANEL + j;
-                size_t stop = to - block < COLUMNS_PER_BLOCK ? to : block + COLUMNS_PER_BLOCK;
-
-                for (size_t column = block; column < stop; column++)
-                    out[column * KERNELS_PANEL + j] = c < l->k ? centroid_row(l, c)[column] : 0;
-            }
-    }
-    return STATUS_OK;
-}
-
-/*
- * What a row maximises is its dot product with c, less |c|^2 / 2 (a constant for unit centroids).
- * In double, all centroids, ties to the lower: what the panels decide, where they can.
- */
-static uint32_t nearest_exactly(struct lloyd *l, struct sparse_row row)
-{
-    double best = -(double)INFINITY;
-    uint32_t label = 0;
-
-    for (uint32_t c = 0; c < l->k; c++) {
-        double score = sparse_row_dot_dense(row, centroid_row(l, c));
-
-        if (l->metric == KMEANS_EUCLIDEAN)
-            score -= l->centroid_norms2[c] / 2;
-        if (score > best) {
-            best = score;
-            label = c;
-        }
-    }
-    return label;
-}
-
-static void meet_panel(struct lloyd *l, struct sparse_row row, size_t panel, struct choice *choice)
-{
-    uint32_t first = (uint32_t)(panel * KERNELS_PANEL);
-    uint32_t n = l->k - first < KERNELS_PANEL ? l->k - first : KERNELS_PANEL;
-    float dots[KERNELS_PANEL];
-
-    l->kernels->sparse_panel(row.indices, row.values, row.n,
-                             l->panels + panel * l->x.cols * KERNELS_PANEL, dots);
-    for (uint32_t j = 0; j < n; j++) {
-        double score = (double)dots[j];
-
-        if (l->metric == KMEANS_EUCLIDEAN)
-            score -= l->centroid_norms2[first + j] / 2;
-        if (score > choice->best) {
-            choice->second = choice->best;
-            choice->best = score;
-            choice->label = first + j;
-        } else if (score > choice->second) {
-            choice->second = score;
-        }
-    }
-}
-
-static enum status assign_rows(void *context, unsigned worker, size_t begin, size_t end,
-                               struct error *err)
-{
-    struct lloyd *l = context;
-    struct choice *choices = l->choices + worker * ROWS_PER_RANGE;
-
-    (void)err;
-    for (size_t i = begin; i < end; i++)
-        choices[i - begin] =
-            (struct choice){.best = -(double)INFINITY, .second = -(double)INFINITY};
-    for (size_t panel = 0; panel < l->n_panels; panel++)
-        for (size_t i = begin; i < end; i++)
-            if (l->norms2[i] > 0)
-                meet_panel(l, csr_view_row(l->x, i), panel, &choices[i - begin]);
-    for (size_t i = begin; i < end; i++) {
-        const struct choice *choice = &choices[i - begin];
-        struct sparse_row row;
-        double margin;
-
-        if (l->norms2[i] <= 0)
-            continue;
-        row = csr_view_row(l->x, i);
-        /* Twice the error of a float32 dot product (linalg/kernels.h): beyond it the order of the
-         * two is certain, hence the same on every CPU. */
-        margin =
-            ((double)row.n + 2) * (double)FLT_EPSILON * sqrt(l->norms2[i]) * l->centroid_norm_max;
-        l->next_labels[i] =
-            choice->best - choice->second > margin ? choice->label : nearest_exactly(l, row);
-    }
-    return STATUS_OK;
-}
-
-/* Labels for the present centroids; *n_moved of them changed. */
-static enum status assign(struct lloyd *l, size_t *n_moved, struct error *err)
-{
-    size_t n_parts = (l->x.cols + COLUMNS_PER_RANGE - 1) / COLUMNS_PER_RANGE;
-    uint32_t *kept = l->labels;
-    enum status st;
-
-    l->centroid_norm_max = 0;
-    for (uint32_t c = 0; c < l->k; c++)
-        l->centroid_norm_max = fmax(l->centroid_norm_max, sqrt(l->centroid_norms2[c]));
-    st = workers_run(l->workers, l->n_panels * n_parts, 1, fill_panels, l, err);
-    if (!st)
-        st = workers_run(l->workers, l->x.rows, ROWS_PER_RANGE, assign_rows, l, err);
-    if (st)
-        return st;
-    *n_moved = 0;
-    memset(l->sizes, 0, l->k * sizeof(*l->sizes));
-    for (size_t i = 0; i < l->x.rows; i++) {
-        if (l->norms2[i] <= 0)
-            continue;
-        *n_moved += l->labels[i] != l->next_labels[i];
-        l->sizes[l->next_labels[i]]++;
-    }
-    l->labels = l->next_labels;
-    l->next_labels = kept;
-    return STATUS_OK;
-}
-
-static enum status measure_rows(void *context, unsigned worker, size_t begin, size_t end,
-                                struct error *err)
-{
-    struct lloyd *l = context;
-
-    (void)worker;
-    (void)err;
-    for (size_t i = begin; i < end; i++) {
-        uint32_t c = l->labels[i];
-        double dot;
-
-        l->distances[i] = 0;
-        if (l->norms2[i] <= 0)
-            continue;
-        dot = sparse_row_dot_dense(csr_view_row(l->x, i), centroid_row(l, c));
-        l->distances[i] = fmax(0, l->norms2[i] + l->centroid_norms2[c] - 2 * dot);
-    }
-    return STATUS_OK;
-}
-
-/* The farthest row that its cluster can spare; n if none is away from its centroid. */
-static size_t farthest_row(const struct lloyd *l)
-{
-    size_t n = l->x.rows, best = n;
-
-    for (size_t i = 0; i < n; i++)
-        if (l->distances[i] > 64 * DBL_EPSILON * l->norms2[i] && l->sizes[l->labels[i]] > 1 &&
-            (best == n || l->distances[i] > l->distances[best]))
-            best = i;
-    return best;
-}
-
-/* Give each empty cluster the farthest row; rows equal to one given away are out of the question.
- */
-static enum status reseed_empty(struct lloyd *l, struct error *err)
-{
-    bool measured = false;
-
-    for (uint32_t c = 0; c < l->k; c++) {
-        size_t far;
-
-        if (l->sizes[c] > 0)
-            continue;
-        if (!measured) {
-            enum status st =
-                workers_run(l->workers, l->x.rows, ROWS_PER_RANGE, measure_rows, l, err);
-
-            if (st)
-                return st;
-            measured = true;
-        }
-        far = farthest_row(l);
-        if (far == l->x.rows)
-            return STATUS_OK;
-        l->sizes[l->labels[far]]--;
-        l->sizes[c]++;
-        l->labels[far] = c;
-        for (size_t i = 0; i < l->x.rows; i++)
-            if (l->hashes[i] == l->hashes[far] && rows_equal(l->x, i, far))
-                l->distances[i] = 0;
-    }
-    return STATUS_OK;
-}
-
-/* Centroids from sums in double, rows in order: the same for any number of workers. */
-static enum status update_centroids(void *context, unsigned worker, size_t begin, size_t end,
-                                    struct error *err)
-{
-    struct lloyd *l = context;
-    size_t d = l->x.cols;
-    double *sum = l->sums + worker * d;
-
-    (void)err;
-    for (size_t c = begin; c < end; c++) {
-        float *centroid = centroid_row(l, c);
-        double norm2 = 0, scale = (double)(l->begins[c + 1] - l->begins[c]);
-
-        if (l->begins[c] == l->begins[c + 1])
-            continue; /* stays where it was */
-        memset(sum, 0, d * sizeof(*sum));
-        for (size_t m = l->begins[c]; m < l->begins[c + 1]; m++) {
-            struct sparse_row row = csr_view_row(l->x, l->members[m]);
-
-            for (size_t e = 0; e < row.n; e++)
-                sum[row.indices[e]] += (double)row.values[e];
-        }
-        if (l->metric == KMEANS_COSINE) {
-            for (size_t j = 0; j < d; j++)
-                norm2 += sum[j] * sum[j];
-            if (norm2 <= 0)
-                continue; /* members cancel out: one direction is as good as another */
-            scale = sqrt(norm2);
-        }
-        norm2 = 0;
-        for (size_t j = 0; j < d; j++) {
-            centroid[j] = (float)(sum[j] / scale);
-            norm2 += (double)centroid[j] * (double)centroid[j];
-        }
-        l->centroid_norms2[c] = norm2;
-    }
-    return STATUS_OK;
-}
-
-static enum status update(struct lloyd *l, struct error *err)
-{
-    size_t *next = l->begins;
-    size_t at = 0;
-
-    /* Counting sort: begins[c + 1] is where the next member of c goes, and ends as its end. */
-    next[0] = 0;
-    for (uint32_t c = 0; c < l->k; c++) {
-        next[c + 1] = at;
-        at += l->sizes[c];
-    }
-    for (size_t i = 0; i < l->x.rows; i++)
-        if (l->norms2[i] > 0)
-            l->members[next[l->labels[i] + 1]++] = i;
-    return workers_run(l->workers, l->k, 1, update_centroids, l, err);
-}
-
 static enum status start(struct lloyd *l, struct seeding *seeding, struct rng *rng,
                          struct error *err)
 {
@@ -545,57 +135,10 @@ static enum status start(struct lloyd *l, struct seeding *seeding, struct rng *r
     if (!chosen)
         return error_nomem(err);
     st = seeding_choose(seeding, chosen, &n_chosen, l->k, rng, l->workers, err);
-    for (uint32_t c = 0; !st && c < l->k; c++) {
-        /* Too few centres: the last one again. It stays empty, and is re-seeded or left out. */
-        size_t from = chosen[c < n_chosen ? c : n_chosen - 1];
-        struct sparse_row row = csr_view_row(l->x, from);
-        float *centroid = centroid_row(l, c);
-
-        memset(centroid, 0, l->x.cols * sizeof(*centroid));
-        for (size_t e = 0; e < row.n; e++)
-            centroid[row.indices[e]] = row.values[e];
-        l->centroid_norms2[c] = l->norms2[from];
-    }
+    /* Too few centres: the last one again. It stays empty, and is re-seeded or left out. */
+    for (uint32_t c = 0; !st && c < l->k; c++)
+        lloyd_set_centroid(l, c, chosen[c < n_chosen ? c : n_chosen - 1]);
     mem_free(chosen);
-    return st;
-}
-
-static enum status run_lloyd(struct lloyd *l, uint32_t max_iterations, struct error *err)
-{
-    size_t n_moved;
-    enum status st;
-
-    l->iterations = 0;
-    l->converged = false;
-    for (size_t i = 0; i < l->x.rows; i++)
-        l->labels[i] = UINT32_MAX; /* every row moves in the first iteration */
-    while (!l->converged && l->iterations < max_iterations) {
-        l->iterations++;
-        st = assign(l, &n_moved, err);
-        if (st)
-            return st;
-        l->converged = n_moved == 0;
-        if (l->converged)
-            break;
-        st = reseed_empty(l, err);
-        if (!st)
-            st = update(l, err);
-        if (st)
-            return st;
-    }
-    if (!l->converged) { /* labels that belong to the last centroids */
-        st = assign(l, &n_moved, err);
-        if (st)
-            return st;
-        l->converged = n_moved == 0;
-    }
-    for (size_t i = 0; i < l->x.rows; i++)
-        if (l->norms2[i] <= 0)
-            l->labels[i] = 0;
-    st = workers_run(l->workers, l->x.rows, ROWS_PER_RANGE, measure_rows, l, err);
-    l->inertia = 0;
-    for (size_t i = 0; !st && i < l->x.rows; i++)
-        l->inertia += l->distances[i];
     return st;
 }
 
@@ -618,12 +161,13 @@ static enum status keep_run(struct kmeans *kmeans, struct lloyd *l, struct error
         if (numbers[c] == UINT32_MAX) {
             numbers[c] = kmeans->k++;
             memcpy(kmeans->centroids.data + numbers[c] * kmeans->centroids.stride,
-                   centroid_row(l, c), l->x.cols * sizeof(float));
+                   l->centroids.data + c * l->centroids.stride, l->x.cols * sizeof(float));
         }
     }
     kmeans->centroids.rows = kmeans->k;
     for (size_t i = 0; i < l->x.rows; i++) {
         uint32_t c = l->labels[i];
+        const float *centroid = l->centroids.data + c * l->centroids.stride;
         double norms2 = l->norms2[i] * l->centroid_norms2[c];
 
         kmeans->labels[i] = l->norms2[i] > 0 ? numbers[c] : 0;
@@ -631,8 +175,7 @@ static enum status keep_run(struct kmeans *kmeans, struct lloyd *l, struct error
         kmeans->similarity[i] = 0;
         if (norms2 > 0)
             kmeans->similarity[i] =
-                (float)(sparse_row_dot_dense(csr_view_row(l->x, i), centroid_row(l, c)) /
-                        sqrt(norms2));
+                (float)(sparse_row_dot_dense(csr_view_row(l->x, i), centroid) / sqrt(norms2));
     }
     kmeans->inertia = l->inertia;
     kmeans->iterations = l->iterations;
@@ -699,7 +242,7 @@ enum status kmeans_fit(struct kmeans *kmeans, struct csr_view x, uint32_t k,
         rng_init(&rng, seed, "kmeans.start", run);
         st = start(&lloyd, &seeding, &rng, err);
         if (!st)
-            st = run_lloyd(&lloyd, config->max_iterations, err);
+            st = lloyd_run(&lloyd, config->max_iterations, err);
         if (!st && (!kept || lloyd.inertia < kmeans->inertia))
             st = keep_run(kmeans, &lloyd, err);
         kept = true;

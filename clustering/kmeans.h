@@ -44,8 +44,9 @@ extern const struct setting kmeans_settings[];
 
 /*
  * The space clusters live in: log1p, idf = log(N / df) over the rows of x, unit rows for cosine.
- * `out` is a transformed copy. idf [cols] is written if not NULL (1 where idf is off, 0 where
- * df = 0).
+ * `out` is a transformed copy without explicit zeros: a latent of weight 0 goes, and a row can
+ * become empty. idf [cols] is written if not NULL (1 where idf is off, 0 where df = 0).
+ * STATUS_NOMEM: `out` is empty.
  */
 MUST_CHECK
 enum status kmeans_space(struct csr *out, float *idf, struct csr_view x,
@@ -70,7 +71,11 @@ uint32_t kmeans_auto_clusters(size_t n, size_t batch_size);
 /*
  * Cluster the rows of x, which kmeans_space prepared; `k` replaces config->clusters (never 0).
  * With fewer distinct non-empty rows than k, k is lowered; with none, there is one cluster, and
- * centroid 0 is zero. STATUS_NOMEM, STATUS_CANCELED. The same bits at any number of workers.
+ * centroid 0 is zero. A cluster that ends without rows is left out. Ties go to the lower cluster.
+ * The same bits at any number of workers, and labels that no kernel decides by its rounding.
+ *
+ * STATUS_NOMEM, STATUS_CANCELED: `kmeans` is empty. Cost of an iteration: k times the entries of x;
+ * memory: 2 k d floats, and for the start 8 n (2 + log k) bytes and a copy of x.
  */
 MUST_CHECK
 enum status kmeans_fit(struct kmeans *kmeans, struct csr_view x, uint32_t k,
