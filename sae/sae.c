@@ -56,7 +56,7 @@ struct sae_workspace {
     struct matrix x;     /* [rows_max, d_in] normalised tokens; unused without a norm */
     struct matrix panel; /* [rows_max, PANEL_LATENTS] pre-activations */
     uint32_t *found;     /* [PANEL_LATENTS] */
-    float *x_hat;        /* [d_out] */
+    float *x_hat;        /* [d_out], if the SAE reconstructs */
 
     /* topk: candidates of each token, in ascending order of latents (see candidate_key). */
     uint64_t *keys;   /* [rows_max, keys_max] */
@@ -139,9 +139,13 @@ enum status sae_workspace_new(struct sae_workspace **out, const struct sae *sae,
     }
     st = STATUS_NOMEM;
     ws->found = mem_alloc(panel, sizeof(*ws->found));
-    ws->x_hat = mem_alloc_aligned(sae->d_out, sizeof(*ws->x_hat));
-    if (!ws->found || !ws->x_hat)
+    if (!ws->found)
         goto out;
+    if (sae->reconstructs) {
+        ws->x_hat = mem_alloc_aligned(sae->d_out, sizeof(*ws->x_hat));
+        if (!ws->x_hat)
+            goto out;
+    }
     if (is_topk(sae->activation)) {
         ws->keys_max = candidates_max(sae);
         ws->keys = mem_alloc(rows, ws->keys_max * sizeof(*ws->keys));
