@@ -44,7 +44,7 @@ static void shared_data_encode_alike_with_any_threads(void **state)
     (void)state;
     kernels_init(&kernels, cpu_detect());
     snprintf(path, sizeof(path), "%s/sae", root);
-    assert_int_equal(sae_load(&sae, path, NULL, SAE_DECODER_READ, NULL), STATUS_OK);
+    assert_int_equal(sae_load(&sae, path, NULL, SAE_READ_ALL, NULL), STATUS_OK);
     assert_int_equal(activations_open(&activations, &file, 1, NULL), STATUS_OK);
     for (unsigned i = 0; i < 2; i++) {
         struct encode_result *r = &results[i];
