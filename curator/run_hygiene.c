@@ -2,6 +2,7 @@
  * curator/run_hygiene.c - stages that look at text alone: duplicates and benchmark overlap
  * (docs/method.md, section 2).
  */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,13 +200,12 @@ static enum status add_benchmark(struct benchmark_index *index, struct benchmark
                 st = error_nomem(err);
             else
                 st = benchmark_index_add(index, (struct text_view){s, n}, err);
+            items->file = file; /* grown or not: whatever failed, this is what there is to free */
         }
-        if (st) {
+        if (st)
             error_wrap(err, st, "%s:%llu", path, (unsigned long long)line.line);
-        } else {
-            items->file = file;
+        else
             items->file[items->n++] = path;
-        }
         json_free(row);
     }
     jsonl_close(reader);
@@ -233,6 +233,7 @@ static enum status decontaminate(struct run *run, size_t *rows, struct error *er
         st = benchmark_index_match(index, prompt_of(run, rows[i]), &item, &shared, err);
         if (st || item == DUPLICATE_NONE)
             continue;
+        assert(item < items.n);
         if (run->recipe->decontaminate.action == ACTION_DROP)
             run_drop(run, rows[i], STAGE_DECONTAMINATE, REASON_CONTAMINATED);
         else
