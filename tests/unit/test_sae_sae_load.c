@@ -799,6 +799,7 @@ static void sae_load_survives_failing_allocations(void **state)
 static void sae_load_notes_hash_and_size(void **state)
 {
     struct hash128 hash;
+    struct parts p;
     struct sae sae;
 
     (void)state;
@@ -810,6 +811,18 @@ static void sae_load_notes_hash_and_size(void **state)
     assert_string_equal(sae.dtype, "F32");
     assert_string_equal(sae.scheme, "saelens");
     assert_true(isnan(sae.declared_l0));
+    sae_release(&sae);
+
+    /* The facts alone do not look at a single weight. */
+    parts_init(&p);
+    p.w_enc[0] = NAN;
+    write_saelens("sae", &p, "\"architecture\": \"topk\", \"k\": 2");
+    assert_int_equal(sae_load(&sae, scratch_path("sae"), NULL, SAE_READ_FACTS, NULL), STATUS_OK);
+    assert_int_equal(sae.d_in, D_IN);
+    assert_int_equal(sae.d_sae, D_SAE);
+    assert_int_equal(sae.k, 2);
+    assert_string_equal(sae.formula, "x - b_dec, relu, top 2 per token");
+    assert_null(sae.w_enc.data);
     sae_release(&sae);
 }
 
