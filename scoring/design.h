@@ -99,7 +99,7 @@ struct linear_path {
     void *context;
 };
 
-#define LINEAR_LOOSE 1e-8
+#define LINEAR_LOOSE 1e-6
 #define LINEAR_TIGHT 1e-12
 
 /* What ridge.h, elastic_net.h and logistic.h offer. */

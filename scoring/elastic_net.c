@@ -4,10 +4,24 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "linalg/blas.h"
 #include "scoring/ridge.h"
 
 #define EPOCHS_MAX 20000
 #define EPOCHS_BETWEEN_GAPS 10
+#define GRAM_COLUMNS_MAX 2048
+#define NEWTON_STEPS_MAX 100
+#define NEWTON_ACCURACY 1e-3
+
+/* One Newton step on the columns whose weight is not 0. Arrays are [d], but for: */
+struct newton {
+    size_t *columns;
+    double *direction, *residual, *p, *product, *before;
+    double *rows;   /* [n] */
+    double *gram;   /* X'P X, [d, d], lower triangle; NULL where that is too much */
+    double *square; /* [d, d] scratch, with `gram` */
+    size_t n_columns;
+};
 
 /*
  * State of the descent on n times the objective,
@@ -32,10 +46,20 @@ struct descent {
     size_t n_alive;
     size_t *working; /* of those, the ones in work */
     size_t n_working;
+    struct newton newton;
 };
 
 static void descent_release(struct descent *s)
 {
+    mem_free(s->newton.square);
+    mem_free(s->newton.gram);
+    mem_free(s->newton.rows);
+    mem_free(s->newton.before);
+    mem_free(s->newton.product);
+    mem_free(s->newton.p);
+    mem_free(s->newton.residual);
+    mem_free(s->newton.direction);
+    mem_free(s->newton.columns);
     mem_free(s->working);
     mem_free(s->alive);
     mem_free(s->y);
@@ -49,6 +73,38 @@ static void descent_release(struct descent *s)
 static struct sparse_row column(const struct descent *s, size_t j)
 {
     return csr_view_row(csr_as_view(&s->design->columns), j);
+}
+
+static enum status newton_init(struct newton *newton, const struct design *design,
+                               struct error *err)
+{
+    size_t n = design->n, d = design->d;
+
+    newton->columns = mem_alloc(d, sizeof(*newton->columns));
+    newton->direction = mem_alloc(d, sizeof(double));
+    newton->residual = mem_alloc(d, sizeof(double));
+    newton->p = mem_alloc(d, sizeof(double));
+    newton->product = mem_alloc(d, sizeof(double));
+    newton->before = mem_alloc(d, sizeof(double));
+    newton->rows = mem_alloc(n, sizeof(double));
+    if (!newton->columns || !newton->direction || !newton->residual || !newton->p ||
+        !newton->product || !newton->before || !newton->rows)
+        return error_nomem(err);
+    if (d > GRAM_COLUMNS_MAX)
+        return STATUS_OK;
+    newton->gram = mem_alloc(d * d, sizeof(double));
+    newton->square = mem_alloc(d * d, sizeof(double));
+    if (!newton->gram || !newton->square)
+        return error_nomem(err);
+    for (size_t j = 0; j < d; j++) {
+        memset(newton->rows, 0, n * sizeof(*newton->rows));
+        design_sparse_axpy(1, csr_view_row(csr_as_view(&design->columns), j), newton->rows);
+        design_project(design, newton->rows);
+        for (size_t k = 0; k <= j; k++)
+            newton->gram[j * d + k] =
+                design_sparse_dot(csr_view_row(csr_as_view(&design->columns), k), newton->rows);
+    }
+    return STATUS_OK;
 }
 
 static enum status descent_init(struct descent *s, const struct design *design, struct error *err)
@@ -83,7 +139,7 @@ static enum status descent_init(struct descent *s, const struct design *design, 
     memcpy(s->y, design->y, n * sizeof(*s->y));
     design_project(design, s->y);
     s->null = 0.5 * design_dot(s->y, s->y, n);
-    return STATUS_OK;
+    return newton_init(&s->newton, design, err);
 }
 
 /* x_j'r */
@@ -203,6 +259,142 @@ static void epoch(struct descent *s)
     }
 }
 
+/* product = (X'P X + l2 I) p on the columns of the step. */
+static void newton_product(const struct descent *s)
+{
+    const struct newton *newton = &s->newton;
+
+    memset(newton->rows, 0, s->design->n * sizeof(*newton->rows));
+    for (size_t a = 0; a < newton->n_columns; a++)
+        design_sparse_axpy(newton->p[a], column(s, newton->columns[a]), newton->rows);
+    design_project(s->design, newton->rows);
+    for (size_t a = 0; a < newton->n_columns; a++)
+        newton->product[a] =
+            design_sparse_dot(column(s, newton->columns[a]), newton->rows) + s->l2 * newton->p[a];
+}
+
+/*
+ * Conjugate gradients from 0 towards the direction sought. Every iterate lowers the objective along
+ * the whole way to it. Returns the steps taken.
+ */
+static uint32_t solve_iteratively(struct descent *s)
+{
+    struct newton *newton = &s->newton;
+    size_t n = newton->n_columns;
+    double rz = 0, bound = 0;
+    uint32_t steps = 0;
+
+    for (size_t a = 0; a < n; a++) {
+        newton->direction[a] = 0;
+        newton->p[a] = newton->residual[a] / (s->norms[newton->columns[a]] + s->l2);
+        rz += newton->residual[a] * newton->p[a];
+    }
+    bound = NEWTON_ACCURACY * NEWTON_ACCURACY * rz;
+    while (rz > bound && steps < NEWTON_STEPS_MAX) {
+        double curvature, length, rz_before = rz;
+
+        newton_product(s);
+        steps++;
+        curvature = design_dot(newton->p, newton->product, n);
+        if (!(curvature > 0))
+            break;
+        length = rz / curvature;
+        rz = 0;
+        for (size_t a = 0; a < n; a++) {
+            size_t j = newton->columns[a];
+
+            newton->direction[a] += length * newton->p[a];
+            newton->residual[a] -= length * newton->product[a];
+            rz += newton->residual[a] * newton->residual[a] / (s->norms[j] + s->l2);
+        }
+        for (size_t a = 0; a < n; a++)
+            newton->p[a] = newton->residual[a] / (s->norms[newton->columns[a]] + s->l2) +
+                           rz / rz_before * newton->p[a];
+    }
+    return steps;
+}
+
+/* The same to the last bit, from the Gram matrix; false where that is not positive definite. */
+static bool solve_directly(struct descent *s)
+{
+    struct newton *newton = &s->newton;
+    size_t n = newton->n_columns, d = s->design->d;
+
+    if (!newton->gram)
+        return false;
+    for (size_t a = 0; a < n; a++) {
+        for (size_t b = 0; b <= a; b++) {
+            double product = newton->gram[newton->columns[a] * d + newton->columns[b]];
+
+            newton->square[a * n + b] = product + (a == b ? s->l2 : 0);
+            newton->square[b * n + a] = newton->square[a * n + b];
+        }
+        newton->direction[a] = newton->residual[a];
+    }
+    return blas_cholesky_solve(newton->square, n, newton->direction, NULL) == STATUS_OK;
+}
+
+/*
+ * From w to the minimum over the columns of the step, were their signs to stay:
+ * (X'P X + l2 I) direction = residual. Returns the passes over the columns.
+ */
+static uint32_t newton_direction(struct descent *s)
+{
+    struct newton *newton = &s->newton;
+
+    for (size_t a = 0; a < newton->n_columns; a++) {
+        size_t j = newton->columns[a];
+
+        newton->residual[a] = correlation(s, j) - s->l2 * s->w[j] - copysign(s->l1, s->w[j]);
+    }
+    return solve_directly(s) ? 1 : solve_iteratively(s);
+}
+
+/* w = before + length direction; a weight whose sign would change becomes 0. */
+static void newton_move(struct descent *s, double length)
+{
+    const struct newton *newton = &s->newton;
+
+    for (size_t a = 0; a < newton->n_columns; a++) {
+        double w = newton->before[a] + length * newton->direction[a];
+
+        step(s, newton->columns[a], w * newton->before[a] > 0 ? w : 0);
+    }
+    fold(s);
+}
+
+/*
+ * Where columns are much alike, coordinates creep. With the signs known, what is left is linear:
+ * jump. Where signs change on the way, the jump is kept if the objective falls; if not, the part of
+ * it up to the first change of sign is, along which it must. Returns the passes over the columns.
+ */
+static uint32_t jump(struct descent *s)
+{
+    struct newton *newton = &s->newton;
+    double value = primal(s, s->working, s->n_working), shortest = 1;
+    uint32_t passes;
+
+    newton->n_columns = 0;
+    for (size_t a = 0; a < s->n_working; a++)
+        if (s->w[s->working[a]] != 0)
+            newton->columns[newton->n_columns++] = s->working[a];
+    passes = newton_direction(s);
+    for (size_t a = 0; a < newton->n_columns; a++) {
+        double w = s->w[newton->columns[a]];
+
+        newton->before[a] = w;
+        if ((w + newton->direction[a]) * w < 0)
+            shortest = fmin(shortest, -w / newton->direction[a]);
+    }
+    newton_move(s, 1);
+    if (shortest < 1 && primal(s, s->working, s->n_working) > value)
+        newton_move(s, shortest);
+    /* What is left is rounding. */
+    if (primal(s, s->working, s->n_working) > value)
+        newton_move(s, 0);
+    return passes;
+}
+
 /* Descend from the present w for the present l1, l2. Returns the epochs used. */
 static uint32_t descend(struct descent *s, double tolerance, uint32_t epochs_max, bool *converged)
 {
@@ -215,6 +407,7 @@ static uint32_t descend(struct descent *s, double tolerance, uint32_t epochs_max
             s->alive[s->n_alive++] = j;
     for (;;) {
         double scale, gap, inner;
+        uint32_t since = 0;
 
         refresh(s);
         gap = duality_gap(s, s->alive, s->n_alive, &scale);
@@ -227,9 +420,13 @@ static uint32_t descend(struct descent *s, double tolerance, uint32_t epochs_max
         do {
             epoch(s);
             epochs++;
-            if (epochs % EPOCHS_BETWEEN_GAPS == 0) {
+            if (++since % EPOCHS_BETWEEN_GAPS == 0) {
                 fold(s);
                 gap = duality_gap(s, s->working, s->n_working, &scale);
+                if (gap > inner) {
+                    epochs += jump(s);
+                    gap = duality_gap(s, s->working, s->n_working, &scale);
+                }
             }
         } while (gap > inner && epochs < epochs_max);
     }
