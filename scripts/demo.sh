@@ -15,10 +15,10 @@ esac
 
 scripts/setup.sh
 [ -f build/demo/build.ninja ] || meson setup build/demo >/dev/null
-ninja -C build/demo
+ninja -C build/demo saerl
 
 "$root/build/demo/saerl" demo "$dir"
 
 echo
 echo "The program is $root/build/demo/saerl"
-echo "Data, recipe and results are in $dir"
+echo "Data and recipe are in $dir, results in $dir/out"
