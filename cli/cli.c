@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #define PROGRESS_EVENT_SECONDS 10.0
 #define PROGRESS_BAR_SECONDS 0.1
 #define THREADS_MAX 256
+#define MMAP_BYTES (1 << 20)
 
 enum status cli_start(struct cli *cli, struct error *err)
 {
@@ -40,6 +42,9 @@ enum status cli_start(struct cli *cli, struct error *err)
                                               .level = level,
                                               .format = (enum log_format)cli->log_format,
                                               .prefix = ""});
+    /* Blocks of codes grow and shrink; by default the C library stops returning them to the system
+     * after the first, and peak memory is no longer what the sizes say. */
+    mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     blas_init();
     kernels_init(&cli->kernels, flags);
     return STATUS_OK;

@@ -11,7 +11,7 @@
 #define PANEL_LATENTS 1024
 #define BLOCK_TOKENS 256
 #define BLOCK_TOKENS_MIN 16
-#define BLOCK_ENTRIES ((size_t)4 << 20)
+#define BLOCK_ENTRIES ((size_t)1 << 20)
 
 #define LAYER_NORM_EPS 1e-5
 
