@@ -5,14 +5,17 @@
 #define CURATOR_PIPELINE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/workers.h"
+#include "curator/dataset.h"
 #include "curator/recipe.h"
 #include "linalg/kernels.h"
 #include "sae/encode.h"
+#include "sae/sae_stats.h"
 
 enum pipeline_mode {
     PIPELINE_RUN,
@@ -59,5 +62,23 @@ MUST_CHECK
 enum status pipeline_check_hook(const struct sae *sae, const struct activations *activations,
                                 const struct recipe *recipe, const struct log *log,
                                 struct error *err);
+
+/*
+ * What a run will hold in memory at its peak, in bytes, to the nearest guess: data, weights, codes
+ * as if those of a sample's tokens did not overlap, scratch.
+ */
+struct memory_estimate {
+    uint64_t data, weights, features, scratch, total;
+};
+
+struct memory_estimate pipeline_memory(const struct dataset *data, const struct sae *sae,
+                                       const struct sae_stats *stats,
+                                       const struct activations *activations, unsigned threads);
+
+/* STATUS_FAILED above resources.memory; with `auto` a warning above what the machine has. */
+MUST_CHECK
+enum status pipeline_check_memory(const struct memory_estimate *estimate,
+                                  const struct recipe *recipe, const struct log *log,
+                                  struct error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "curator/dataset.h"
@@ -14,16 +15,14 @@
 #include "sae/sae_stats.h"
 #include "scoring/probe.h"
 
-/* What a run will hold in memory at its peak, to the nearest guess: see docs/recipe.md. */
-struct estimate {
-    uint64_t data, weights, features, scratch;
-};
+/* Panels, blocks in flight and running pools of a worker. */
+#define SCRATCH_BYTES ((uint64_t)16 << 20)
 
 struct check {
     const struct pipeline_config *config;
     struct text *out, *json;
     struct dataset data;
-    struct estimate memory;
+    struct memory_estimate memory;
 };
 
 static void say(struct check *check, const char *name, const char *words, const char *json)
@@ -42,7 +41,7 @@ static enum status check_data(struct check *check, struct error *err)
 
     if (st)
         return st;
-    check->memory.data = data->text.length + data->n * sizeof(struct sample);
+    check->memory.data = check->memory.total = data->text.length + data->n * sizeof(struct sample);
     snprintf(words, sizeof(words),
              "%zu rows in %zu file%s, %zu malformed; labels: quality %zu, difficulty %zu", data->n,
              recipe->input.data.n, recipe->input.data.n == 1 ? "" : "s", data->n_malformed,
@@ -78,6 +77,7 @@ static enum status check_features(struct check *check, struct error *err)
     if (!st) {
         check->memory.features =
             (uint64_t)features.indptr[features.rows] * 8 + (uint64_t)features.rows * 32;
+        check->memory.total += check->memory.features;
         snprintf(words, sizeof(words), "%zu rows, d_sae %zu, %lld nonzeros", features.rows,
                  features.d_sae, (long long)features.indptr[features.rows]);
         snprintf(json, sizeof(json), "{\"rows\":%zu,\"d_sae\":%zu,\"nonzeros\":%lld}",
@@ -88,12 +88,39 @@ static enum status check_features(struct check *check, struct error *err)
     return st;
 }
 
-/* Latents a sample keeps, judged by those of a token: they overlap within a sample. */
-static uint64_t guess_nonzeros(const struct activations *activations, const struct sae_stats *stats)
+struct memory_estimate pipeline_memory(const struct dataset *data, const struct sae *sae,
+                                       const struct sae_stats *stats,
+                                       const struct activations *activations, unsigned threads)
 {
     double tokens = (double)activations_tokens(activations);
+    struct memory_estimate m = {
+        .data = data->text.length + data->n * sizeof(struct sample),
+        .weights = sae->weights_bytes,
+        .features = (uint64_t)(tokens * (isnan(stats->l0_median) ? 0 : stats->l0_median)) *
+                    (sizeof(uint32_t) + sizeof(float)),
+        .scratch = (uint64_t)threads * SCRATCH_BYTES,
+    };
 
-    return (uint64_t)(tokens * (isnan(stats->l0_median) ? 0 : stats->l0_median));
+    m.total = m.data + m.weights + m.features + m.scratch;
+    return m;
+}
+
+enum status pipeline_check_memory(const struct memory_estimate *estimate,
+                                  const struct recipe *recipe, const struct log *log,
+                                  struct error *err)
+{
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (recipe->resources.memory && estimate->total > recipe->resources.memory)
+        return error_set(err, STATUS_FAILED,
+                         "the run needs about %llu bytes of memory, resources.memory allows %llu",
+                         (unsigned long long)estimate->total,
+                         (unsigned long long)recipe->resources.memory);
+    if (recipe->resources.memory == 0 && estimate->total > machine)
+        log_event(log, LOG_WARNING, "memory",
+                  "the run needs about %llu bytes of memory, the machine has %llu",
+                  (unsigned long long)estimate->total, (unsigned long long)machine);
+    return STATUS_OK;
 }
 
 static enum status check_sae(struct check *check, struct error *err)
@@ -139,10 +166,9 @@ static enum status check_sae(struct check *check, struct error *err)
     }
     if (!st) {
         say(check, "sae", text_string(&audit), text_string(&json));
-        check->memory.weights = sae.weights_bytes;
-        check->memory.features = guess_nonzeros(activations, &stats) * 8;
-        check->memory.scratch =
-            (uint64_t)workers_count(check->config->workers) * ((uint64_t)16 << 20);
+        check->memory = pipeline_memory(&check->data, &sae, &stats, activations,
+                                        workers_count(check->config->workers));
+        st = pipeline_check_memory(&check->memory, recipe, check->config->log, err);
     }
     text_release(&audit);
     text_release(&json);
@@ -219,7 +245,7 @@ enum status pipeline_check(const struct pipeline_config *config, struct text *ou
                            struct text *json, struct error *err)
 {
     struct check check = {.config = config, .out = out, .json = json};
-    const struct estimate *m = &check.memory;
+    const struct memory_estimate *m = &check.memory;
     char words[160], members[160];
     enum status st;
 
@@ -231,15 +257,13 @@ enum status pipeline_check(const struct pipeline_config *config, struct text *ou
     if (!st)
         st = check_all(&check, err);
     if (!st) {
-        uint64_t total = m->data + m->weights + m->features + m->scratch;
-
         snprintf(words, sizeof(words),
                  "about %.0f MiB (data %.0f, SAE %.0f, features %.0f, scratch %.0f)",
-                 (double)total / 0x1p20, (double)m->data / 0x1p20, (double)m->weights / 0x1p20,
+                 (double)m->total / 0x1p20, (double)m->data / 0x1p20, (double)m->weights / 0x1p20,
                  (double)m->features / 0x1p20, (double)m->scratch / 0x1p20);
         snprintf(members, sizeof(members),
                  "{\"bytes\":%llu,\"data\":%llu,\"sae\":%llu,\"features\":%llu}",
-                 (unsigned long long)total, (unsigned long long)m->data,
+                 (unsigned long long)m->total, (unsigned long long)m->data,
                  (unsigned long long)m->weights, (unsigned long long)m->features);
         say(&check, "memory", words, members);
         if (json)

@@ -573,14 +573,15 @@ static const struct setting resources_settings[] = {
      .fallback = "auto",
      .empty = "auto",
      .min = 1,
-     .help = "bytes to stay within; auto: what the machine has"},
+     .help = "bytes; a run whose estimate is above is refused, auto: warned about if the "
+             "machine has less"},
     {.name = "chunk_rows",
      .type = SETTING_U32,
      .offset = IN_RECIPE(resources.chunk_rows),
      .fallback = "4096",
      .min = 1,
      .max = 1 << 20,
-     .help = "token activations encoded at a time"},
+     .help = "without effect in this version, in which blocks follow from the SAE"},
     {.name = NULL},
 };
 

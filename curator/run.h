@@ -90,6 +90,7 @@ struct run {
         size_t n; /* rows of S */
         uint32_t k;
         double inertia, effective;
+        double source_nmi; /* agreement with fields.source; NaN with fewer than two sources */
         uint32_t iterations;
         bool converged;
     } clusters;

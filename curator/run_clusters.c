@@ -150,6 +150,34 @@ static enum status effective_clusters(struct run *run, struct error *err)
     return STATUS_OK;
 }
 
+/* Do clusters find what the data set itself calls a source? Rows of S that have one. */
+static enum status source_agreement(struct run *run, struct error *err)
+{
+    size_t n = run->data.n, m = 0;
+    uint32_t *source = mem_alloc(n, sizeof(*source)), *cluster = mem_alloc(n, sizeof(*cluster));
+    bool several = false;
+    enum status st = source && cluster ? STATUS_OK : error_nomem(err);
+
+    run->clusters.source_nmi = NAN;
+    for (size_t row = 0; !st && row < n; row++) {
+        struct span name = run->data.samples[row].source;
+
+        if (name.length == 0 || run->cluster[row] == PLAN_NO_CLUSTER)
+            continue;
+        /* A number that stands for the name: two of a handful of names meeting in 32 bits is not a
+         * thing to guard a summary figure against. */
+        source[m] = (uint32_t)hash64(dataset_bytes(&run->data, name), name.length, 0);
+        cluster[m] = run->cluster[row];
+        several |= source[m] != source[0];
+        m++;
+    }
+    if (!st && several)
+        st = validity_nmi(&run->clusters.source_nmi, cluster, source, m, err);
+    mem_free(source);
+    mem_free(cluster);
+    return st;
+}
+
 enum status run_clusters(struct run *run, struct error *err)
 {
     size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
@@ -161,6 +189,7 @@ enum status run_clusters(struct run *run, struct error *err)
     run->cluster = mem_alloc(run->data.n, sizeof(*run->cluster));
     run->similarity = mem_zalloc(run->data.n, sizeof(*run->similarity));
     run->in_s = mem_zalloc(run->data.n, sizeof(*run->in_s));
+    run->clusters.source_nmi = NAN;
     if (!rows || !path || !run->cluster || !run->similarity || !run->in_s) {
         st = error_nomem(err);
         goto out;
@@ -196,6 +225,8 @@ enum status run_clusters(struct run *run, struct error *err)
     }
     if (!st)
         st = effective_clusters(run, err);
+    if (!st)
+        st = source_agreement(run, err);
     if (!st && run->recipe->dedup.sae.enabled)
         st = sae_duplicates(run, rows, err);
 out:

@@ -26,6 +26,14 @@ struct csr_view run_matrix(const struct run *run)
     };
 }
 
+/* "tiny-lm" and "tiny-lm (4 layers, d 128)" are one: a name may carry a description. */
+static bool same_model(const char *a, const char *b)
+{
+    size_t n = strcspn(a, " "), m = strcspn(b, " ");
+
+    return n == m && memcmp(a, b, n) == 0;
+}
+
 enum status pipeline_check_hook(const struct sae *sae, const struct activations *activations,
                                 const struct recipe *recipe, const struct log *log,
                                 struct error *err)
@@ -37,7 +45,7 @@ enum status pipeline_check_hook(const struct sae *sae, const struct activations 
                          "activations were taken at hook '%s', the SAE belongs to '%s' "
                          "(sae.force_hook: true to go on all the same)",
                          hook, sae->hook);
-    if (model && sae->model && strcmp(model, sae->model) != 0)
+    if (model && sae->model && !same_model(model, sae->model))
         log_event(log, LOG_WARNING, "model",
                   "activations come from model '%s', the SAE was trained on '%s'", model,
                   sae->model);
@@ -112,6 +120,7 @@ static enum status encode(struct run *run, struct error *err)
     const struct recipe *recipe = run->recipe;
     struct activations *activations = NULL;
     struct encode_result result = {0};
+    struct memory_estimate memory;
     struct sae_stats stats = {0};
     struct sae sae = {0};
     const struct encode_config config = {
@@ -137,6 +146,11 @@ static enum status encode(struct run *run, struct error *err)
                                run->workers, err);
     if (!st)
         st = describe(&run->encode, &sae, &stats, err);
+    if (!st) {
+        memory =
+            pipeline_memory(&run->data, &sae, &stats, activations, workers_count(run->workers));
+        st = pipeline_check_memory(&memory, recipe, run->log, err);
+    }
     if (!st) {
         log_event(run->log, LOG_INFO, "sae", "%s", run->encode.audit);
         st = encode_run(&result, &sae, activations, &config, run->kernels, run->workers,

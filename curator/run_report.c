@@ -141,6 +141,7 @@ static void append_clusters(struct text *out, const struct run *run)
                  run->clusters.converged ? "true" : "false");
     member_double(out, "inertia", run->clusters.inertia);
     member_double(out, "effective", run->clusters.effective);
+    member_double(out, "source_nmi", run->clusters.source_nmi);
     text_append(out, ",\"each\":[");
     for (uint32_t c = 0; c < run->clusters.k; c++) {
         double kept = (double)tallies[c].kept;
@@ -295,8 +296,11 @@ void run_summary(const struct run *run, struct text *out)
                      (unsigned long long)run->encode.tokens_masked,
                      (unsigned long long)run->encode.tokens_sink, run->encode.l0_median,
                      run->encode.explained_variance);
-    text_appendf(out, "  clusters    %u (effective %.1f)%s\n", run->clusters.k,
+    text_appendf(out, "  clusters    %u (effective %.1f)%s", run->clusters.k,
                  run->clusters.effective, run->clusters.converged ? "" : ", not converged");
+    if (!isnan(run->clusters.source_nmi))
+        text_appendf(out, "; agreement with the sources: NMI %.3f", run->clusters.source_nmi);
+    text_append_char(out, '\n');
     summarise_score(out, "quality", &run->quality);
     summarise_score(out, "difficulty", &run->difficulty);
     text_appendf(out, "  batches     %zu of %u\n", run->plan.n_batches, run->recipe->batches.size);

@@ -95,17 +95,22 @@ static enum status check_matrix(struct part *part, enum dtype dtype, const struc
                                 struct error *err)
 {
     char text[SHAPE_TEXT_MAX];
+    uint64_t d_in;
 
     if (!dtype_is_float(dtype))
         return error_set(err, STATUS_FORMAT, "activations are %s, expected F32, F16 or BF16",
                          dtype_name(dtype));
-    if (shape->rank != 2)
-        return error_set(err, STATUS_FORMAT, "activations: shape %s, expected [tokens, d_in]",
-                         shape_text(shape, text));
-    if (shape->dims[1] == 0 || shape->dims[1] > UINT32_MAX)
+    if (shape->rank != 2 && shape->rank != 3)
+        return error_set(
+            err, STATUS_FORMAT,
+            "activations: shape %s, expected [tokens, d_in] or [tokens, heads, d_head]",
+            shape_text(shape, text));
+    /* Heads of hook_z lie side by side: their C order is that of the flattened token. */
+    d_in = shape->rank == 3 ? shape->dims[1] * shape->dims[2] : shape->dims[1];
+    if (d_in == 0 || d_in > UINT32_MAX || shape->dims[1] > UINT32_MAX)
         return error_set(err, STATUS_FORMAT, "activations: shape %s, d_in is out of range",
                          shape_text(shape, text));
-    part->d_in = (size_t)shape->dims[1];
+    part->d_in = (size_t)d_in;
     part->n_samples = shape->dims[0];
     part->end = shape->dims[0];
     return STATUS_OK;

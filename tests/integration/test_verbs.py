@@ -143,6 +143,18 @@ class Encode(SaerlCase):
         done = self.encode("--set", "sae.force_hook=true")
         self.assertIn("model 'other'", done.stderr)
 
+    def test_heads_are_flattened(self):
+        self.write_world(4)
+        self.encode("--tokens")
+        flat, _ = read_safetensors(self.dir / "f.safetensors")
+        acts, _ = read_safetensors(self.dir / "acts.safetensors")
+        write_safetensors(
+            self.dir / "acts.safetensors", {"activations": ("F32", [8, 2, 4], acts["activations"])}
+        )
+        self.encode("--tokens")
+        heads, _ = read_safetensors(self.dir / "f.safetensors")
+        self.assertEqual(flat["values"], heads["values"])
+
     def test_settings_without_effect_are_refused(self):
         self.write_world(2)
         self.refuses(
@@ -419,6 +431,19 @@ class Talk(SaerlCase):
         self.assertEqual(sorted(p.name for p in self.dir.iterdir()), before)
         write_jsonl(self.dir / "data.jsonl", [{"prompt": "x"}] * 2)
         self.refuses(["3 samples", "2 rows"], "check", "recipe.yaml", code=1)
+
+    def test_memory_is_kept_to(self):
+        self.write_world(3)
+        for verb in ("check", "run"):
+            self.refuses(
+                ["bytes of memory", "resources.memory allows 1000"],
+                verb,
+                "recipe.yaml",
+                "--set",
+                "resources.memory=1000",
+                code=1,
+            )
+        self.saerl("run", "recipe.yaml", "-o", "out", "--set", "resources.memory=1000000000")
 
     def test_json_log(self):
         self.write_world(3)
