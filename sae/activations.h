@@ -4,6 +4,7 @@
  * safetensors with `activations [T, d_in]` and `offsets` I64 [N+1] (optional `keep` U8 [T]), or
  * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in]. Several files are concatenated
  * in the order given; token-level and pooled files do not mix, nor do files from different hooks.
+ * [.., heads, d_head], as hook_z gives them, count as d_in = heads d_head.
  * An open object is immutable and may be shared by threads. Memory: the offsets.
  */
 #ifndef SAE_ACTIVATIONS_H
