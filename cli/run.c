@@ -126,6 +126,7 @@ const struct verb verb_run = {
     .name = "run",
     .usage = "RECIPE [-o DIR] [--set a.b=v] [--limit N] [--dry-run] [--fresh] [--seed N]",
     .summary = "filtering run: data in, curated and ordered data out",
+    .settings = recipe_schema,
     .run = run_verb,
 };
 
@@ -133,5 +134,6 @@ const struct verb verb_check = {
     .name = "check",
     .usage = "RECIPE [--set a.b=v] [--json]",
     .summary = "validate a recipe and every file it names",
+    .settings = recipe_schema,
     .run = check_verb,
 };

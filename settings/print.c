@@ -322,11 +322,10 @@ void settings_print_help(const struct setting_section *schema, struct text *out)
 {
     for (const struct setting_section *s = schema; s->path; s++) {
         for (const struct setting *row = s->settings; row->name; row++) {
-            text_appendf(out, "  %s%s%s = %s\n", s->path, *s->path ? "." : "", row->name,
+            text_appendf(out, "  %s%s%s = %s  (", s->path, *s->path ? "." : "", row->name,
                          row->fallback);
-            text_appendf(out, "      %s (", row->help);
             setting_expected(row, out);
-            text_append(out, ")\n");
+            text_appendf(out, ")\n      %s\n", row->help);
         }
     }
 }

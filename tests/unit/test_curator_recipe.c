@@ -71,7 +71,7 @@ static void recipe_defaults_are_the_documented_ones(void **state)
     (void)state;
     assert_int_equal(recipe_init(&r, NULL), STATUS_OK);
     assert_int_equal(r.version, 1);
-    assert_string_equal(r.name, "math-v1");
+    assert_null(r.name);
     assert_true(r.seed == 42);
     assert_int_equal(r.input.data.n, 0);
     assert_int_equal(r.input.activations.n, 0);

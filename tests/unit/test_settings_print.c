@@ -150,12 +150,13 @@ static void help_has_every_key(void **state)
 
     (void)state;
     settings_print_help(two_sections, &out);
-    assert_string_equal(text_string(&out), "  clustering.clusters = auto\n"
-                                           "      how many (a whole number, 1 to 65536, or auto)\n"
-                                           "  clustering.idf = true\n"
-                                           "      weights (true or false)\n"
-                                           "  input.data = []\n"
-                                           "      files | globs (a list of paths)\n");
+    assert_string_equal(text_string(&out),
+                        "  clustering.clusters = auto  (a whole number, 1 to 65536, or auto)\n"
+                        "      how many\n"
+                        "  clustering.idf = true  (true or false)\n"
+                        "      weights\n"
+                        "  input.data = []  (a list of paths)\n"
+                        "      files | globs\n");
     text_release(&out);
 }
 
