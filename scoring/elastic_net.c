@@ -412,7 +412,7 @@ static uint32_t descend(struct descent *s, double tolerance, uint32_t epochs_max
         refresh(s);
         gap = duality_gap(s, s->alive, s->n_alive, &scale);
         *converged = gap <= target;
-        if (*converged || epochs >= epochs_max)
+        if (*converged || epochs >= epochs_max || !isfinite(gap)) /* labels beyond 1e150 overflow */
             return epochs;
         screen(s, gap, scale);
         choose_working_set(s);
