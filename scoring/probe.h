@@ -56,15 +56,19 @@ struct probe_config {
     uint64_t seed; /* of the folds */
 };
 
-/* Figures over rows with a label, out of fold: every prediction by a model that has not seen the
- * row or a copy of it. */
+/*
+ * Figures over rows with a label, out of fold: every prediction by a model that has not seen the
+ * row or a copy of it. The penalty is the one that these folds chose, so the figures are better
+ * than on fresh rows by what there is to gain from 34 or 50 choices of one number: little. With a
+ * logistic probe r2, mae and calibration are of the probability, the rest of the log-odds.
+ */
 struct probe_validation {
     size_t n;
     double spearman, pearson, r2, mae;
     double auroc;            /* labels that are all 0 or 1, else NaN */
     double length_spearman;  /* of tokens used alone, NaN where unknown */
-    double extras_spearman;  /* the same probe with the extras only, NaN without extras */
-    double latents_spearman; /* the same with the latents only, NaN without extras */
+    double extras_spearman;  /* at the same penalty, the extras only; NaN without extras */
+    double latents_spearman; /* and the latents only; NaN without extras */
     struct calibration calibration;
 };
 
@@ -74,17 +78,17 @@ struct probe {
     enum probe_model model;
     bool raw;
     size_t d_sae;
-    uint32_t *columns; /* [n_columns] latents with a weight, ascending */
+    uint32_t *columns; /* [n_columns] latents whose weight is not 0, ascending */
     double *weights;   /* [n_columns] */
     size_t n_columns;
     struct {
-        char name[16]; /* "recon_mean", "recon_max", "length" */
-        double mean, sd, weight;
+        char name[16];                 /* "recon_mean", "recon_max", "length" */
+        double mean, sd, weight;       /* over the labelled rows; sd with divisor n */
     } extras[PROBE_EXTRA_COLUMNS_MAX]; /* constant ones are left out: see `notes` */
     size_t n_extras;
     double intercept;
 
-    double alpha, l1_ratio;   /* as in scikit-learn's Ridge and ElasticNet */
+    double alpha, l1_ratio;   /* as in scikit-learn's Ridge and ElasticNet; else NaN */
     double objective;         /* by those definitions, on all labelled rows */
     size_t n_columns_allowed; /* within the df limits */
     size_t nonzero;           /* weights != 0 */
@@ -106,10 +110,20 @@ void probe_release(struct probe *probe);
 
 /*
  * Fit on the rows whose label is not NaN and that have a vector. labels [n].
- * out_of_fold [n] (may be NULL) gets the held-out prediction of those rows, NaN elsewhere.
- * STATUS_INVALID: a column that `extra` needs is missing (names it and --extra), fewer labelled
- * rows than folds. Constant labels: a defined result, all weights 0, intercept the label.
- * STATUS_CANCELED, STATUS_NOMEM. The same bits at any number of workers.
+ *
+ * With config->alpha NaN the penalty comes from cross-validation: 34 from 10^4 to 10^-1.5 (ridge,
+ * logistic), or for each l1_ratio 50 from alpha_max of all labelled rows to alpha_max / 1000; the
+ * smallest squared error, for logistic log-loss, over all held-out rows; ties go to the larger
+ * penalty and the earlier ratio. Logistic: alpha is 1 / C.
+ *
+ * out_of_fold [n] (may be NULL) gets the held-out prediction of those rows, NaN elsewhere. Fewer
+ * distinct groups than folds: as many folds as groups, with a note. Constant labels: a defined
+ * result, weights 0, alpha NaN unless given, intercept the label (logistic: its smoothed log-odds).
+ *
+ * STATUS_INVALID: a column that `extra` needs is missing (names it and --extra) or has no root or
+ * logarithm in some row, fewer than two distinct groups with labels, labels other than 0 and 1 for
+ * logistic. STATUS_FAILED: labels so large that no finite fit exists. STATUS_CANCELED,
+ * STATUS_NOMEM. The same bits at any number of workers; folds run in parallel.
  */
 MUST_CHECK
 enum status probe_fit(struct probe *probe, const struct probe_input *input, const double *labels,
@@ -118,13 +132,17 @@ enum status probe_fit(struct probe *probe, const struct probe_input *input, cons
 
 /*
  * scores [n]: NaN where a row has no vector. STATUS_INVALID when d_sae differs or a column it needs
- * is missing (named, with --extra). Logistic scores are log-odds.
+ * is missing (named, with --extra). Logistic scores are log-odds. Cost: O(d_sae + entries).
  */
 MUST_CHECK
 enum status probe_predict(const struct probe *probe, const struct probe_input *input,
                           double *scores, struct error *err);
 
-/* *.probe.safetensors, written aside and renamed; everything needed to judge it in the metadata. */
+/*
+ * *.probe.safetensors, written aside and renamed; everything needed to judge it in the metadata
+ * (docs/formats.md). A probe that was loaded predicts the same bits. Loading checks everything:
+ * STATUS_FORMAT names file, tensor or metadata key.
+ */
 MUST_CHECK
 enum status probe_save(const struct probe *probe, const char *path, struct error *err);
 MUST_CHECK

@@ -236,7 +236,7 @@ static enum status figure_double(const struct json *figures, const char *key, do
 {
     const struct json *node = json_member(figures, key);
 
-    *x = json_double(node);
+    *x = json_double(node) + 0.0; /* -0 is read as the integer 0 where it has no point */
     if (isfinite(*x) || json_type(node) == JSON_NULL)
         return STATUS_OK;
     return error_set(err, STATUS_FORMAT, "figures: '%s' is %s, expected a finite number or null",
@@ -375,7 +375,7 @@ static enum status read_metadata(struct probe *probe, const struct safetensors *
         st = read_json(file, ENTRY_MAX_DF, &node, err);
     if (st)
         return st;
-    probe->max_df = json_double(node);
+    probe->max_df = json_double(node) + 0.0;
     json_free(node);
     if (!isfinite(probe->max_df))
         return error_set(err, STATUS_FORMAT, "metadata 'max_df' is not a number");

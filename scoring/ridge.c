@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 
-/* Bounds the basis at 128 MiB; a problem of min(n, d) <= 4096 never restarts. */
-#define BASIS_VALUES_MAX ((size_t)1 << 24)
+#define BASIS_BYTES_MAX ((size_t)128 << 20)
+#define BASIS_MIN 16
 #define CYCLES_MAX 100
 
 /* One of the systems (A + alpha I) u = b that share A and b. */
@@ -49,15 +49,11 @@ static void lanczos_release(struct lanczos *l)
 }
 
 static enum status lanczos_init(struct lanczos *l, const struct design *design,
-                                const struct linear_path *path, struct error *err)
+                                const struct linear_path *path, size_t basis_max, struct error *err)
 {
     *l = (struct lanczos){.design = design, .dual = design->n < design->d};
     l->m = l->dual ? design->n : design->d;
-    l->k_max = BASIS_VALUES_MAX / (l->m + 1);
-    if (l->k_max < 16)
-        l->k_max = 16;
-    if (l->k_max > l->m)
-        l->k_max = l->m;
+    l->k_max = basis_max < l->m ? basis_max : l->m;
     l->basis = mem_alloc((l->k_max + 1) * l->m, sizeof(*l->basis));
     l->diagonal = mem_alloc(l->k_max, sizeof(*l->diagonal));
     l->off = mem_alloc(l->k_max, sizeof(*l->off));
@@ -252,8 +248,8 @@ static enum status finish(struct lanczos *l, const struct shift *shift, size_t i
     return path->visit(path->context, index, &fit, err);
 }
 
-enum status ridge_path(const struct design *design, const struct linear_path *path,
-                       struct error *err)
+enum status ridge_path_restarted(const struct design *design, const struct linear_path *path,
+                                 size_t basis_max, struct error *err)
 {
     struct lanczos l;
     double *w = NULL, *residual = NULL;
@@ -261,7 +257,7 @@ enum status ridge_path(const struct design *design, const struct linear_path *pa
     uint32_t steps_left = steps;
     enum status st;
 
-    st = lanczos_init(&l, design, path, err);
+    st = lanczos_init(&l, design, path, basis_max, err);
     if (st)
         goto out;
     w = mem_alloc(design->d, sizeof(*w));
@@ -288,4 +284,13 @@ out:
     mem_free(w);
     lanczos_release(&l);
     return st;
+}
+
+enum status ridge_path(const struct design *design, const struct linear_path *path,
+                       struct error *err)
+{
+    size_t m = design->n < design->d ? design->n : design->d;
+    size_t basis_max = BASIS_BYTES_MAX / ((m + 1) * sizeof(double));
+
+    return ridge_path_restarted(design, path, basis_max > BASIS_MIN ? basis_max : BASIS_MIN, err);
 }

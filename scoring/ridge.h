@@ -26,4 +26,9 @@ MUST_CHECK
 enum status ridge_path(const struct design *design, const struct linear_path *path,
                        struct error *err);
 
+/* The same with a basis of at most `basis_max` >= 1 vectors; ridge_path takes 128 MiB of them. */
+MUST_CHECK
+enum status ridge_path_restarted(const struct design *design, const struct linear_path *path,
+                                 size_t basis_max, struct error *err);
+
 #endif

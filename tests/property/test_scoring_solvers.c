@@ -244,6 +244,39 @@ static void ridge_solves_the_normal_equations(void **state)
     }
 }
 
+/* As when the basis of a large problem does not fit into memory. */
+static void ridge_restarted_solves_the_same(void **state)
+{
+    static const double alphas[] = {1000, 1, 0.1};
+
+    (void)state;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        for (size_t basis_max = 3; basis_max < 12; basis_max += 4) {
+            struct problem p;
+            struct solution whole[3] = {{.objective = 0}}, cut[3] = {{.objective = 0}};
+            struct linear_path path = {.alphas = alphas,
+                                       .n_alphas = 3,
+                                       .tolerance = LINEAR_TIGHT,
+                                       .visit = keep,
+                                       .context = whole};
+
+            problem_init(&p, seed);
+            assert_int_equal(ridge_path(&p.design, &path, NULL), STATUS_OK);
+            path.context = cut;
+            assert_int_equal(ridge_path_restarted(&p.design, &path, basis_max, NULL), STATUS_OK);
+            for (size_t a = 0; a < 3; a++) {
+                assert_true(whole[a].converged);
+                if (cut[a].converged)
+                    assert_close(cut[a].objective, whole[a].objective, 1e-11, seed, "objective");
+                else if (basis_max > 3)
+                    fail_msg("seed %llu: alpha %g did not converge", (unsigned long long)seed,
+                             alphas[a]);
+            }
+            design_release(&p.design);
+        }
+    }
+}
+
 static void elastic_net_meets_plain_coordinate_descent(void **state)
 {
     static const double ratios[] = {0, 0.0005, 0.1, 0.5, 0.95};
@@ -397,6 +430,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ridge_solves_the_normal_equations),
+        cmocka_unit_test(ridge_restarted_solves_the_same),
         cmocka_unit_test(elastic_net_meets_plain_coordinate_descent),
         cmocka_unit_test(elastic_net_objective_never_rises),
         cmocka_unit_test(logistic_has_no_gradient_left),

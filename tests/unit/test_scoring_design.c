@@ -211,7 +211,6 @@ static void solvers_report_failed_allocations(void **state)
     }
 }
 
-/* A few Lanczos steps at a time, as when the basis does not fit: see BASIS_VALUES_MAX. */
 static void ridge_says_when_it_was_cut_short(void **state)
 {
     struct design design;
