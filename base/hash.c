@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -82,13 +83,19 @@ enum status hash_file(struct hash128 *hash, uint64_t *n_bytes, const char *path,
     char *block = mem_alloc(BLOCK, 1);
     enum status st = STATUS_OK;
     uint64_t total = 0;
+    struct stat info;
     int fd = -1;
 
     if (!hasher || !block) {
         st = error_nomem(err);
         goto out;
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* A pipe without a writer would block in open, a device would never end. */
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &info) == 0 && !S_ISREG(info.st_mode)) {
+        st = error_set(err, STATUS_IO, "%s: not a regular file", path);
+        goto out;
+    }
     if (fd < 0) {
         st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
         goto out;

@@ -34,7 +34,8 @@ void hasher_free(struct hasher *hasher);
 void hasher_update(struct hasher *hasher, const void *bytes, size_t n);
 struct hash128 hasher_digest(const struct hasher *hasher);
 
-/* XXH3-128 of a whole file, read in pieces; `n_bytes` may be NULL. STATUS_IO, STATUS_NOMEM. */
+/* XXH3-128 of a whole regular file, read in pieces; `n_bytes` may be NULL. STATUS_IO, STATUS_NOMEM.
+ */
 MUST_CHECK
 enum status hash_file(struct hash128 *hash, uint64_t *n_bytes, const char *path, struct error *err);
 

@@ -102,6 +102,19 @@ class Data(SaerlCase):
             "input.data=[x.parquet]",
             code=1,
         )
+        os.mkfifo(self.dir / "pipe.jsonl")
+        for path in ("/dev/zero", "pipe.jsonl", "."):
+            self.refuses(
+                "not a regular file",
+                "run",
+                "recipe.yaml",
+                "-o",
+                "out",
+                "--set",
+                "input.data=[%s]" % path,
+                code=1,
+                timeout=10,
+            )
         (self.dir / "empty.jsonl").write_text("")
         self.refuses(
             "no rows",
