@@ -20,8 +20,12 @@ void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
 
     if (!verdict_alive(v))
         return;
-    v->stage = stage;
-    v->reason = reason;
+    *v = (struct verdict){.stage = stage,
+                          .reason = reason,
+                          .partner = NO_ROW,
+                          .value = NAN,
+                          .threshold = NAN,
+                          .conflicting_answer = v->conflicting_answer};
 }
 
 size_t run_alive(const struct run *run, size_t *rows)

@@ -335,6 +335,30 @@ class Edges(SaerlCase):
         self.assertEqual(self.scores()[2]["reason"], "malformed")
         self.assertEqual([s["kept"] for s in self.scores()], [True, True, False, True])
 
+    def test_a_flag_is_not_the_reason_of_a_later_drop(self):
+        """A row flagged for benchmark overlap has no tokens: nothing was compared for that drop."""
+        leaked = "a leaked item that is long enough to be found by its words in any order now"
+        values = [1.0, 2, 3, 4, 5, 6, 7, 8] * 6 + [0.0] * 16
+        self.write_world(4, rows=[{"prompt": p} for p in ("a", "b", "c", leaked)], values=values)
+        write_jsonl(self.dir / "bench.jsonl", [{"question": leaked}])
+        self.run_world(
+            "--set",
+            "decontaminate.against=[bench.jsonl]",
+            "--set",
+            "decontaminate.action=flag",
+        )
+        (dropped,) = read_jsonl(self.dir / "out" / "dropped.jsonl")
+        self.assertEqual((dropped["row"], dropped["reason"]), (3, "zero_activation"))
+        self.assertEqual(
+            (dropped["value"], dropped["threshold"], dropped["partner"]), (None, None, None)
+        )
+
+    def test_a_file_named_like_a_glob(self):
+        self.write_world(3)
+        os.rename(self.dir / "data.jsonl", self.dir / "data[1].jsonl")
+        self.run_world("--set", "input.data=['data[1].jsonl']")
+        self.assertEqual(len(self.scores()), 3)
+
     def test_sidelined_stages(self):
         """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""
         words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
