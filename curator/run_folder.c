@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "formats/atomic_file.h"
+#include "formats/descriptor.h"
 #include "formats/json.h"
 
 #define MANIFEST_BYTES_MAX ((size_t)64 << 20)
@@ -189,7 +190,7 @@ static enum status take_lock(struct run_folder *folder, struct error *err)
 
     if (!path)
         return error_nomem(err);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    fd = descriptor_above_zero(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     if (fd < 0) {
         st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -283,7 +284,8 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
             goto out;
         }
     } else if (is_directory(folder->work) && !is_empty_directory(folder->work) &&
-               !is_directory(stages)) {
+               !is_directory(stages) && !read_fingerprint(folder->work, found)) {
+        /* Stages go first when a run finishes; its manifest tells one that was killed just then. */
         st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
         goto out;
     }

@@ -18,10 +18,9 @@
 #include "base/hash.h"
 
 struct run_folder {
-    char *path;   /* DIR */
-    char *work;   /* DIR.partial; NULL while closed */
-    int lock_fd;  /* 0: closed */
-    bool resumed; /* there were finished stages */
+    char *path;  /* DIR */
+    char *work;  /* DIR.partial; NULL while closed */
+    int lock_fd; /* 0: closed */
 };
 
 enum run_folder_state {

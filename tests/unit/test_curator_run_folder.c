@@ -137,11 +137,32 @@ static void run_folder_leaves_strangers_alone(void **unused)
     assert_int_equal(directory_remove(target, NULL), STATUS_OK);
 }
 
+/* The stages are removed first: a run killed between that and the rename must not block the next. */
+static void run_folder_killed_while_finishing_is_free(void **unused)
+{
+    struct run_folder folder;
+    enum run_folder_state state;
+    char stages[96];
+
+    (void)unused;
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
+    assert_int_equal(run_folder_mark_stage(&folder, "a", one, NULL), STATUS_OK);
+    write_manifest(&folder, one);
+    run_folder_close(&folder, RUN_FOLDER_INTERRUPTED);
+    snprintf(stages, sizeof(stages), "%s/.stages", partial);
+    assert_int_equal(directory_remove(stages, NULL), STATUS_OK);
+
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
+    assert_int_equal(state, RUN_FOLDER_READY);
+    run_folder_close(&folder, RUN_FOLDER_FAILED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_folder_goes_from_work_to_finished),
         cmocka_unit_test(run_folder_of_a_failed_run_is_free),
+        cmocka_unit_test(run_folder_killed_while_finishing_is_free),
         cmocka_unit_test(run_folder_has_one_owner),
         cmocka_unit_test(run_folder_leaves_strangers_alone),
     };
