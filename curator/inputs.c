@@ -2,6 +2,7 @@
 
 #include <glob.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -21,7 +22,7 @@ static enum status expand_one(struct string_list *out, const char *pattern, cons
     int code;
 
     /* A file that is there by that very name is no pattern, whatever it contains. */
-    if (!strpbrk(pattern, "*?["))
+    if (!strpbrk(pattern, "*?[") || access(pattern, F_OK) == 0)
         return string_list_append(out, pattern, err);
     code = glob(pattern, GLOB_ERR, NULL, &found);
     if (code == GLOB_NOMATCH)
