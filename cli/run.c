@@ -49,7 +49,7 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
                   "interrupted: finished stages are kept; run the same command again to "
                   "go on from there");
     if (!st)
-        st = cli_write(NULL, options->json && report.length ? &report : &summary, err);
+        st = cli_write(NULL, options->json ? &report : &summary, err);
     if (!st && !options->json && !options->dry_run && !cli->quiet)
         printf("results      %s\n", options->output ? options->output : recipe.output.dir);
     text_release(&summary);

@@ -10,9 +10,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "curator/run.h"
+#include "formats/json.h"
 #include "sae/sae_load.h"
 #include "sae/sae_stats.h"
 #include "scoring/probe.h"
+
+#define REPORT_BYTES_MAX ((size_t)64 << 20)
 
 void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
 {
@@ -214,6 +217,45 @@ static void detach_log(struct log *log, FILE *file)
     fclose(file);
 }
 
+/* The run that is there already, told as it was when it finished. */
+static enum status tell_finished(const char *output, struct text *summary, struct text *report,
+                                 struct error *err)
+{
+    struct text path = {0};
+    struct json *root = NULL;
+    enum status st;
+
+    text_appendf(summary, "%s: finished already, same inputs and recipe: left as it is\n", output);
+    if (!report)
+        return STATUS_OK;
+    text_appendf(&path, "%s/report.json", output);
+    st = text_check(&path, err);
+    if (!st)
+        st = json_parse_file(&root, text_string(&path), REPORT_BYTES_MAX, NULL, err);
+    if (!st) {
+        json_print(root, report);
+        text_append_char(report, '\n');
+    }
+    json_free(root);
+    text_release(&path);
+    return st;
+}
+
+static enum status compute(struct run *run, double start, struct text *summary, struct text *report,
+                           struct error *err)
+{
+    enum status st = run_stages(run, err);
+
+    if (!st)
+        st = run_output(run, clock_seconds() - start, err);
+    if (st)
+        return st;
+    run_summary(run, summary);
+    if (report)
+        run_report_json(run, report);
+    return text_check(summary, err);
+}
+
 enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
                          struct text *report, struct error *err)
 {
@@ -240,22 +282,12 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
         st = run_folder_open(&folder, &state, output, run.fingerprint,
                              config->mode == PIPELINE_FRESH ? RUN_FOLDER_FRESH : RUN_FOLDER_RESUME,
                              err);
-    if (st || state == RUN_FOLDER_FINISHED) {
-        if (!st)
-            text_appendf(summary, "%s: finished already, same inputs and recipe: left as it is\n",
-                         output);
+    if (!st && state == RUN_FOLDER_FINISHED)
+        st = tell_finished(output, summary, report, err);
+    if (st || state == RUN_FOLDER_FINISHED)
         goto out;
-    }
     log_file = attach_log(config->log, &folder);
-    st = run_stages(&run, err);
-    if (!st)
-        st = run_output(&run, clock_seconds() - start, err);
-    if (!st) {
-        run_summary(&run, summary);
-        if (report)
-            run_report_json(&run, report);
-        st = text_check(summary, err);
-    }
+    st = compute(&run, start, summary, report, err);
     detach_log(config->log, log_file);
     if (!st)
         st = run_folder_finish(&folder, err);

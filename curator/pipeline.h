@@ -35,7 +35,8 @@ struct pipeline_config {
 };
 
 /*
- * Run a recipe. `summary` gets a few lines for a person, `report` (may be NULL) the report as JSON.
+ * Run a recipe. `summary` gets a few lines for a person, `report` (may be NULL) the report as JSON,
+ * that of the folder where the run is finished already.
  * STATUS_CANCELED keeps finished stages for the next run. The folder appears whole or not at all.
  */
 MUST_CHECK

@@ -353,6 +353,12 @@ class Edges(SaerlCase):
             (dropped["value"], dropped["threshold"], dropped["partner"]), (None, None, None)
         )
 
+    def test_json_of_a_finished_run_is_its_report(self):
+        self.write_world(6)
+        first = self.run_world("--json").stdout
+        self.assertEqual(first, (self.dir / "out" / "report.json").read_text())
+        self.assertEqual(self.run_world("--json").stdout, first)
+
     def test_a_file_named_like_a_glob(self):
         self.write_world(3)
         os.rename(self.dir / "data.jsonl", self.dir / "data[1].jsonl")
