@@ -206,6 +206,26 @@ size_t text_utf8_valid(const char *bytes, size_t n)
     return n;
 }
 
+bool text_ends_with(const char *s, const char *ending)
+{
+    size_t n = strlen(s), m = strlen(ending);
+
+    return n >= m && strcmp(s + n - m, ending) == 0;
+}
+
+char *text_format(const char *format, ...)
+{
+    struct text t = {0};
+    va_list args;
+
+    va_start(args, format);
+    text_append_va(&t, format, args);
+    va_end(args);
+    if (t.failed)
+        text_release(&t);
+    return t.data;
+}
+
 size_t text_distance(const char *a, const char *b)
 {
     size_t la = strlen(a), lb = strlen(b);

@@ -47,6 +47,11 @@ enum status text_check(const struct text *t, struct error *err);
 /* Bytes of the first invalid UTF-8 sequence (RFC 3629), or `n` if all are valid. */
 size_t text_utf8_valid(const char *bytes, size_t n);
 
+bool text_ends_with(const char *s, const char *ending);
+
+/* The formatted string, for the caller to mem_free; NULL when memory is short. */
+char *text_format(const char *format, ...) PRINTF_LIKE(1, 2);
+
 /* Edit distance, for "did you mean". Strings longer than 63 bytes count as far. */
 size_t text_distance(const char *a, const char *b);
 

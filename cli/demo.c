@@ -18,21 +18,9 @@
 #include "formats/jsonl.h"
 #include "scoring/metrics.h"
 
-/* "DIR/path", owned by the caller; NULL when memory is short. */
-static char *join(const char *dir, const char *path)
-{
-    struct text t = {0};
-    char *joined;
-
-    text_appendf(&t, "%s/%s", dir, path);
-    joined = t.failed ? NULL : mem_strdup(text_string(&t));
-    text_release(&t);
-    return joined;
-}
-
 static enum status write_file(const char *dir, const struct demo_file *file, struct error *err)
 {
-    char *path = join(dir, file->path);
+    char *path = text_format("%s/%s", dir, file->path);
     char *slash;
     enum status st;
 
@@ -51,7 +39,7 @@ static enum status write_file(const char *dir, const struct demo_file *file, str
 /* A folder of somebody else's is not written into. */
 static enum status write_demo(const char *dir, struct error *err)
 {
-    char *recipe = join(dir, "recipe.yaml");
+    char *recipe = text_format("%s/recipe.yaml", dir);
     enum status st = STATUS_OK;
 
     if (!recipe)
@@ -215,7 +203,7 @@ out:
 static enum status judge_run(const char *dir, const char *output, struct text *out,
                              struct error *err)
 {
-    char *path = join(dir, "truth.jsonl");
+    char *path = text_format("%s/truth.jsonl", dir);
     struct run_record record = {0};
     struct truth truth = {0};
     enum status st = path ? run_record_read(&record, output, err) : error_nomem(err);
@@ -233,7 +221,7 @@ static enum status judge_run(const char *dir, const char *output, struct text *o
 static enum status demo(struct cli *cli, const char *dir, const struct recipe_args *args, int fresh,
                         struct error *err)
 {
-    char *path = join(dir, "recipe.yaml"), *output = join(dir, "out");
+    char *path = text_format("%s/recipe.yaml", dir), *output = text_format("%s/out", dir);
     struct recipe recipe = {0};
     struct text summary = {0};
     struct pipeline_config config = {

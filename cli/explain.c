@@ -47,18 +47,14 @@ struct explanation {
 
 static enum status find_dropped(struct explanation *e, const char *dir, struct error *err)
 {
+    char *path = text_format("%s/dropped.jsonl", dir);
+    const char *name = path;
     struct jsonl_reader *reader = NULL;
-    struct text path = {0};
     struct jsonl_line line;
-    const char *name;
     bool end = false;
     enum status st;
 
-    text_appendf(&path, "%s/dropped.jsonl", dir);
-    st = text_check(&path, err);
-    name = text_string(&path);
-    if (!st)
-        st = jsonl_open(&reader, &name, 1, err);
+    st = path ? jsonl_open(&reader, &name, 1, err) : error_nomem(err);
     while (!st && !e->dropped) {
         struct json *json = NULL;
         uint64_t number;
@@ -75,7 +71,7 @@ static enum status find_dropped(struct explanation *e, const char *dir, struct e
         json_free(json);
     }
     jsonl_close(reader);
-    text_release(&path);
+    mem_free(path);
     return st;
 }
 
@@ -83,25 +79,18 @@ static enum status find_dropped(struct explanation *e, const char *dir, struct e
 static enum status look_at_features(struct explanation *e, const char *dir, size_t n,
                                     struct error *err)
 {
-    struct feature_input input;
-    struct text path = {0};
+    char *path = text_format("%s/features.safetensors", dir);
+    struct feature_input input = {0};
     struct csr_view x;
     struct sparse_row own;
     double own_norm;
-    enum status st;
+    enum status st = path ? feature_input_open(&input, path, err) : error_nomem(err);
 
-    text_appendf(&path, "%s/features.safetensors", dir);
-    st = text_check(&path, err);
-    if (!st)
-        st = feature_input_open(&input, text_string(&path), err);
+    if (!st && input.features.rows != n)
+        st = error_set(err, STATUS_FORMAT, "%s: %zu rows, scores.jsonl has %zu", path,
+                       input.features.rows, n);
     if (st)
         goto out;
-    if (input.features.rows != n) {
-        st = error_set(err, STATUS_FORMAT, "%s: %zu rows, scores.jsonl has %zu", text_string(&path),
-                       input.features.rows, n);
-        feature_input_release(&input);
-        goto out;
-    }
     x = feature_input_matrix(&input);
     own = csr_view_row(x, e->number);
     own_norm = sqrt(sparse_row_norm2(own));
@@ -115,9 +104,9 @@ static enum status look_at_features(struct explanation *e, const char *dir, size
             rank(e->neighbours, &e->n_neighbours, NEIGHBOURS, row,
                  sparse_row_dot(own, other) / (own_norm * norm));
     }
-    feature_input_release(&input);
 out:
-    text_release(&path);
+    feature_input_release(&input);
+    mem_free(path);
     return st;
 }
 
@@ -161,7 +150,10 @@ static void print_text(const struct explanation *e, const struct run_record *rec
         const struct run_row *n = &record->rows[e->neighbours[i].index];
 
         text_appendf(out, "    %.4f  %s (row %zu), %s", e->neighbours[i].value, n->id,
-                     e->neighbours[i].index, n->kept ? "kept" : n->reason);
+                     e->neighbours[i].index,
+                     n->kept     ? "kept"
+                     : n->reason ? n->reason
+                                 : "left out");
         if (n->cluster >= 0)
             text_appendf(out, ", cluster %ld", n->cluster);
         text_append_char(out, '\n');

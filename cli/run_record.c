@@ -69,19 +69,15 @@ static enum status read_row(struct run_row *row, const struct json *json, struct
 
 enum status run_record_read(struct run_record *record, const char *dir, struct error *err)
 {
+    char *path = text_format("%s/scores.jsonl", dir);
+    const char *name = path;
     struct jsonl_reader *reader = NULL;
-    struct text path = {0};
     struct jsonl_line line;
-    const char *name;
     bool end = false;
     enum status st;
 
     *record = (struct run_record){0};
-    text_appendf(&path, "%s/scores.jsonl", dir);
-    st = text_check(&path, err);
-    name = text_string(&path);
-    if (!st)
-        st = jsonl_open(&reader, &name, 1, err);
+    st = path ? jsonl_open(&reader, &name, 1, err) : error_nomem(err);
     while (!st) {
         void *rows = record->rows;
         struct json *json = NULL;
@@ -100,11 +96,11 @@ enum status run_record_read(struct run_record *record, const char *dir, struct e
         if (!st)
             record->n++;
         else
-            error_wrap(err, st, "%s:%llu", name, (unsigned long long)line.line);
+            error_wrap(err, st, "%s:%llu", path, (unsigned long long)line.line);
         json_free(json);
     }
     jsonl_close(reader);
-    text_release(&path);
+    mem_free(path);
     if (st)
         run_record_release(record);
     return st;

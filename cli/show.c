@@ -19,6 +19,7 @@
 #include "scoring/probe.h"
 
 #define TENSORS_SHOWN 64
+#define JSON_BYTES_MAX ((size_t)64 << 20)
 
 struct show {
     const char *path;
@@ -236,7 +237,7 @@ static enum status show_jsonl(struct show *show, struct error *err)
 static enum status show_json(struct show *show, struct error *err)
 {
     struct json *root = NULL;
-    enum status st = json_parse_file(&root, show->path, (size_t)64 << 20, NULL, err);
+    enum status st = json_parse_file(&root, show->path, JSON_BYTES_MAX, NULL, err);
 
     if (st)
         return st;
@@ -254,7 +255,7 @@ static enum status show_run(struct show *show, const char *manifest, struct erro
     struct json *root = NULL;
     size_t n;
     const char *format;
-    enum status st = json_parse_file(&root, manifest, (size_t)64 << 20, NULL, err);
+    enum status st = json_parse_file(&root, manifest, JSON_BYTES_MAX, NULL, err);
 
     if (st)
         return st;
@@ -272,24 +273,15 @@ static enum status show_run(struct show *show, const char *manifest, struct erro
     return st;
 }
 
-static bool ends_with(const char *s, const char *ending)
-{
-    size_t n = strlen(s), m = strlen(ending);
-
-    return n >= m && strcmp(s + n - m, ending) == 0;
-}
-
 static enum status show_folder(struct show *show, struct error *err)
 {
-    struct text manifest = {0};
+    char *manifest = text_format("%s/manifest.json", show->path);
     enum status st;
 
-    text_appendf(&manifest, "%s/manifest.json", show->path);
-    if (!manifest.failed && access(text_string(&manifest), R_OK) == 0)
-        st = show_run(show, text_string(&manifest), err);
-    else
-        st = show_sae(show, err);
-    text_release(&manifest);
+    if (!manifest)
+        return error_nomem(err);
+    st = access(manifest, R_OK) == 0 ? show_run(show, manifest, err) : show_sae(show, err);
+    mem_free(manifest);
     return st;
 }
 
@@ -301,14 +293,14 @@ static enum status show_path(struct show *show, struct error *err)
 
     if (stat(show->path, &info) == 0 && S_ISDIR(info.st_mode))
         return show_folder(show, err);
-    if (ends_with(show->path, ".safetensors"))
+    if (text_ends_with(show->path, ".safetensors"))
         return show_safetensors(show, err);
-    if (ends_with(show->path, ".npy"))
+    if (text_ends_with(show->path, ".npy"))
         return show_npy(show, err);
-    if (ends_with(show->path, ".json"))
+    if (text_ends_with(show->path, ".json"))
         return show_json(show, err);
     for (int i = 0; jsonl_endings[i]; i++) {
-        if (ends_with(show->path, jsonl_endings[i]))
+        if (text_ends_with(show->path, jsonl_endings[i]))
             return show_jsonl(show, err);
     }
     /* What is left can only be an SAE in a container of its own. */

@@ -53,17 +53,10 @@ static enum status expand_list(struct string_list *list, const char *key, struct
     return STATUS_OK;
 }
 
-static bool ends_with(const char *s, const char *ending)
-{
-    size_t n = strlen(s), m = strlen(ending);
-
-    return n >= m && strcmp(s + n - m, ending) == 0;
-}
-
 static enum status refuse_parquet(const struct string_list *paths, struct error *err)
 {
     for (size_t i = 0; i < paths->n; i++) {
-        if (ends_with(paths->items[i], ".parquet"))
+        if (text_ends_with(paths->items[i], ".parquet"))
             return error_set(
                 err, STATUS_UNSUPPORTED,
                 "%s: Parquet is not read; convert it: python3 -c \"import pandas; "

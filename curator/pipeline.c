@@ -221,23 +221,21 @@ static void detach_log(struct log *log, FILE *file)
 static enum status tell_finished(const char *output, struct text *summary, struct text *report,
                                  struct error *err)
 {
-    struct text path = {0};
     struct json *root = NULL;
     enum status st;
+    char *path;
 
     text_appendf(summary, "%s: finished already, same inputs and recipe: left as it is\n", output);
     if (!report)
         return STATUS_OK;
-    text_appendf(&path, "%s/report.json", output);
-    st = text_check(&path, err);
-    if (!st)
-        st = json_parse_file(&root, text_string(&path), REPORT_BYTES_MAX, NULL, err);
+    path = text_format("%s/report.json", output);
+    st = path ? json_parse_file(&root, path, REPORT_BYTES_MAX, NULL, err) : error_nomem(err);
     if (!st) {
         json_print(root, report);
         text_append_char(report, '\n');
     }
     json_free(root);
-    text_release(&path);
+    mem_free(path);
     return st;
 }
 

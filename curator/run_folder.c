@@ -21,27 +21,14 @@
 /* In place of the fingerprint: no run is to be resumed here, its stages may be used. */
 static const char failed_mark[] = "failed";
 
-static char *join(const char *a, const char *b, const char *c)
-{
-    struct text t = {0};
-    char *joined;
-
-    text_append(&t, a);
-    text_append(&t, b);
-    text_append(&t, c);
-    joined = t.failed ? NULL : mem_strdup(text_string(&t));
-    text_release(&t);
-    return joined;
-}
-
 char *run_folder_file(const struct run_folder *folder, const char *name)
 {
-    return join(folder->work, "/", name);
+    return text_format("%s/%s", folder->work, name);
 }
 
 char *run_folder_stage(const struct run_folder *folder, const char *name)
 {
-    return join(folder->work, "/.stages/", name);
+    return text_format("%s/.stages/%s", folder->work, name);
 }
 
 /* The text of a mark: 32 hex digits, or "failed". False if there is no such file. */
@@ -59,7 +46,7 @@ static bool read_mark(const char *path, char text[HASH128_HEX_SIZE])
 
 bool run_folder_has_stage(const struct run_folder *folder, const char *name, struct hash128 key)
 {
-    char *path = join(folder->work, "/.stages/mark-", name);
+    char *path = text_format("%s/.stages/mark-%s", folder->work, name);
     char found[HASH128_HEX_SIZE], wanted[HASH128_HEX_SIZE];
     bool there = read_mark(path, found);
 
@@ -71,7 +58,7 @@ bool run_folder_has_stage(const struct run_folder *folder, const char *name, str
 enum status run_folder_mark_stage(const struct run_folder *folder, const char *name,
                                   struct hash128 key, struct error *err)
 {
-    char *path = join(folder->work, "/.stages/mark-", name);
+    char *path = text_format("%s/.stages/mark-%s", folder->work, name);
     char hex[HASH128_HEX_SIZE];
     enum status st;
 
@@ -123,7 +110,7 @@ static bool is_empty_directory(const char *path)
 /* The fingerprint in a finished run's manifest; false if there is none. */
 static bool read_fingerprint(const char *path, char hex[HASH128_HEX_SIZE])
 {
-    char *manifest = join(path, "/", "manifest.json");
+    char *manifest = text_format("%s/manifest.json", path);
     struct json *root = NULL;
     const char *s = NULL;
     size_t n = 0;
@@ -182,7 +169,7 @@ static bool still_there(int fd, const char *path)
 
 static enum status take_lock(struct run_folder *folder, struct error *err)
 {
-    char *path = join(folder->work, "", ".lock");
+    char *path = text_format("%s.lock", folder->work);
     enum status st = STATUS_OK;
     char pid[32] = "unknown";
     ssize_t n;
@@ -218,7 +205,7 @@ static enum status take_lock(struct run_folder *folder, struct error *err)
 /* Everything the struct holds; the lock file goes while the lock is still held. */
 static void unlock(struct run_folder *folder)
 {
-    char *lock = folder->work ? join(folder->work, "", ".lock") : NULL;
+    char *lock = folder->work ? text_format("%s.lock", folder->work) : NULL;
 
     if (folder->lock_fd) {
         if (lock)
@@ -249,7 +236,7 @@ static enum status clear_outputs(const char *work, struct error *err)
             stays |= strcmp(entry->d_name, stay[i]) == 0;
         if (stays)
             continue;
-        path = join(work, "/", entry->d_name);
+        path = text_format("%s/%s", work, entry->d_name);
         st = path ? directory_remove(path, err) : error_nomem(err);
         mem_free(path);
     }
@@ -261,7 +248,7 @@ static enum status clear_outputs(const char *work, struct error *err)
 static enum status prepare_work(struct run_folder *folder, const char fingerprint[HASH128_HEX_SIZE],
                                 enum run_folder_mode mode, struct error *err)
 {
-    char *stages = join(folder->work, "/", ".stages");
+    char *stages = text_format("%s/.stages", folder->work);
     char *mark = run_folder_stage(folder, "fingerprint");
     char found[HASH128_HEX_SIZE] = "";
     enum status st = STATUS_OK;
@@ -332,7 +319,7 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
     folder->path = mem_strndup(path, n);
     if (!folder->path)
         return error_nomem(err);
-    folder->work = join(folder->path, "", ".partial");
+    folder->work = text_format("%s.partial", folder->path);
     if (!folder->work) {
         st = error_nomem(err);
         goto out;
@@ -365,7 +352,7 @@ static enum status exchange(const char *work, const char *path, struct error *er
 
 enum status run_folder_finish(struct run_folder *folder, struct error *err)
 {
-    char *stages = join(folder->work, "/", ".stages");
+    char *stages = text_format("%s/.stages", folder->work);
     char *parent = mem_strdup(folder->path);
     enum status st = STATUS_OK;
     char *slash;
@@ -394,7 +381,7 @@ out:
 
 static bool has_finished_stage(const struct run_folder *folder)
 {
-    char *stages = join(folder->work, "/", ".stages");
+    char *stages = text_format("%s/.stages", folder->work);
     DIR *dir = stages ? opendir(stages) : NULL;
     const struct dirent *entry;
     bool found = false;

@@ -90,6 +90,29 @@ static void text_survives_failing_allocation(void **state)
     text_clear(&t);
     assert_int_equal(text_check(&t, NULL), STATUS_OK);
     text_release(&t);
+    mem_fail_after(0);
+    assert_null(text_format("%d", 1));
+    mem_fail_after(SIZE_MAX);
+}
+
+static void text_format_gives_a_string_of_its_own(void **state)
+{
+    char *empty = text_format("%s", ""), *path = text_format("%s/%d", "dir", 7);
+
+    (void)state;
+    assert_string_equal(empty, "");
+    assert_string_equal(path, "dir/7");
+    mem_free(empty);
+    mem_free(path);
+}
+
+static void text_ends_with_compares_whole_endings(void **state)
+{
+    (void)state;
+    assert_true(text_ends_with("a.json", ".json"));
+    assert_true(text_ends_with(".json", ".json"));
+    assert_false(text_ends_with("json", ".json"));
+    assert_false(text_ends_with("a.jsonl", ".json"));
 }
 
 int main(void)
@@ -99,6 +122,8 @@ int main(void)
         cmocka_unit_test(text_json_strings_escape),
         cmocka_unit_test(text_utf8_follows_rfc_3629),
         cmocka_unit_test(text_distance_counts_edits),
+        cmocka_unit_test(text_format_gives_a_string_of_its_own),
+        cmocka_unit_test(text_ends_with_compares_whole_endings),
         cmocka_unit_test(text_survives_failing_allocation),
     };
 
