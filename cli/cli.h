@@ -66,8 +66,8 @@ struct option_row {
 
 struct verb {
     const char *name;
-    const char *usage;   /* "RECIPE [-o DIR] ..." */
-    const char *summary; /* one line */
+    const char *usage;                      /* "RECIPE [-o DIR] ..." */
+    const char *summary;                    /* one line */
     const struct setting_section *settings; /* what --set reaches, for help; NULL: not told */
     enum status (*run)(struct cli *cli, const struct verb *verb, int argc, char **argv,
                        struct error *err);

@@ -29,8 +29,8 @@ void inputs_release(struct inputs *inputs);
 
 /*
  * Replace globs in input.data, input.activations and decontaminate.against by the files they match,
- * sorted by name; a file of just that name is taken as it is. STATUS_INVALID: a glob without a match. STATUS_UNSUPPORTED: a Parquet file (with
- * the command that converts it).
+ * sorted by name; a file of just that name is taken as it is. STATUS_INVALID: a glob without a
+ * match. STATUS_UNSUPPORTED: a Parquet file (with the command that converts it).
  */
 MUST_CHECK
 enum status inputs_expand(struct recipe *recipe, struct error *err);

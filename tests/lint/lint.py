@@ -39,7 +39,7 @@ ROW_OF = {folder: i for i, row in enumerate(ROWS) for folder in row}
 SYSTEM_HEADERS = set(
     """assert ctype errno fenv float inttypes limits locale math setjmp signal stdalign stdarg
     stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time
-    wchar wctype arpa/inet dirent dlfcn endian fcntl fnmatch ftw getopt glob grp langinfo libgen
+    wchar wctype arpa/inet dirent dlfcn endian fcntl fnmatch ftw getopt glob grp langinfo libgen malloc
     linux/futex net/if netdb netinet/in netinet/tcp poll pthread pwd regex sched semaphore spawn
     sys/auxv sys/epoll sys/eventfd sys/file sys/ioctl sys/mman sys/random sys/resource
     sys/select sys/signalfd sys/socket sys/stat sys/statvfs sys/syscall sys/sysinfo sys/time

@@ -137,7 +137,7 @@ static void run_folder_leaves_strangers_alone(void **unused)
     assert_int_equal(directory_remove(target, NULL), STATUS_OK);
 }
 
-/* The stages are removed first: a run killed between that and the rename must not block the next. */
+/* Stages are removed first: a run killed between that and the rename must not block the next. */
 static void run_folder_killed_while_finishing_is_free(void **unused)
 {
     struct run_folder folder;
