@@ -79,7 +79,7 @@ static enum status read_truth_line(struct truth *t, size_t row, const struct jso
     struct json *json = NULL;
     const char *family, *damage;
     size_t n;
-    enum status st = json_parse(&json, line->bytes, line->length, NULL, err);
+    enum status st = jsonl_parse(&json, line, err);
 
     if (st)
         return st;

@@ -62,7 +62,7 @@ static enum status find_dropped(struct explanation *e, const char *dir, struct e
         st = jsonl_next(reader, &line, &end, err);
         if (st || end)
             break;
-        st = json_parse(&json, line.bytes, line.length, NULL, err);
+        st = jsonl_parse(&json, &line, err);
         if (!st && json_u64(json_member(json, "row"), &number) && number == e->number) {
             e->dropped = mem_strndup(line.bytes, line.length);
             if (!e->dropped)

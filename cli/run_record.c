@@ -90,7 +90,7 @@ enum status run_record_read(struct run_record *record, const char *dir, struct e
             break;
         }
         record->rows = rows;
-        st = json_parse(&json, line.bytes, line.length, NULL, err);
+        st = jsonl_parse(&json, &line, err);
         if (!st)
             st = read_row(&record->rows[record->n], json, err);
         if (!st)

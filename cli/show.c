@@ -205,11 +205,7 @@ static enum status show_jsonl(struct show *show, struct error *err)
         st = jsonl_next(reader, &line, &at_end, err);
         if (st || at_end)
             break;
-        st = line.too_long ? error_set(err, STATUS_FORMAT,
-                                       "the line has %zu bytes, the limit is "
-                                       "%zu",
-                                       line.length, JSONL_LINE_MAX)
-                           : json_parse(&root, line.bytes, line.length, NULL, err);
+        st = jsonl_parse(&root, &line, err);
         if (st)
             error_wrap(err, st, "%s:%llu", show->path, (unsigned long long)line.line);
         if (!st && n == 0 && json_type(root) == JSON_OBJECT) {

@@ -333,12 +333,9 @@ static enum status parse_line(struct dataset *data, struct sample *sample,
     struct json *row = NULL;
     enum status st;
 
-    if (line->too_long)
-        return error_set(err, STATUS_FORMAT, "the line has %zu bytes, the limit is %zu",
-                         line->length, JSONL_LINE_MAX);
     if (line->length == 0)
         return error_set(err, STATUS_FORMAT, "the line is empty");
-    st = json_parse(&row, line->bytes, line->length, NULL, err);
+    st = jsonl_parse(&row, line, err);
     if (!st)
         st = read_fields(data, sample, fields, row, recipe, err);
     json_free(row);
@@ -564,9 +561,7 @@ static enum status read_label_line(double *labels, size_t n, size_t *n_unknown,
     uint64_t number;
     enum status st;
 
-    if (line->too_long)
-        return error_set(err, STATUS_FORMAT, "the line has %zu bytes", line->length);
-    st = json_parse(&root, line->bytes, line->length, NULL, err);
+    st = jsonl_parse(&root, line, err);
     if (st)
         return st;
     label = json_member(root, "label");

@@ -186,10 +186,7 @@ static enum status add_benchmark(struct benchmark_index *index, struct benchmark
         st = jsonl_next(reader, &line, &end, err);
         if (st || end)
             break;
-        if (line.too_long)
-            st = error_set(err, STATUS_FORMAT, "the line has %zu bytes", line.length);
-        else
-            st = json_parse(&row, line.bytes, line.length, NULL, err);
+        st = jsonl_parse(&row, &line, err);
         if (!st) {
             s = json_string(benchmark_text(prompt, row), &n);
             if (!s)

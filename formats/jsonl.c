@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "formats/archive.h"
+#include "formats/json.h"
 
 #define READ_BYTES ((size_t)256 << 10)
 
@@ -148,4 +149,13 @@ enum status jsonl_next(struct jsonl_reader *reader, struct jsonl_line *line, boo
     }
     *end = true;
     return STATUS_OK;
+}
+
+enum status jsonl_parse(struct json **value, const struct jsonl_line *line, struct error *err)
+{
+    *value = NULL;
+    if (line->too_long)
+        return error_set(err, STATUS_FORMAT, "the line has %zu bytes, the limit is %zu",
+                         line->length, JSONL_LINE_MAX);
+    return json_parse(value, line->bytes, line->length, NULL, err);
 }

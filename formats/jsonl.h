@@ -2,8 +2,8 @@
  * formats/jsonl.h - one JSON value a line, plain or compressed, several files as one sequence.
  *
  * The reader yields the raw bytes of each line, so that rows can be passed through unchanged, and
- * leaves parsing to the caller. Lines longer than JSONL_LINE_MAX are skipped and reported as such:
- * a 1 GiB line costs no memory.
+ * leaves parsing to whoever wants it. Lines longer than JSONL_LINE_MAX are skipped and reported as
+ * such: a 1 GiB line costs no memory.
  */
 #ifndef FORMATS_JSONL_H
 #define FORMATS_JSONL_H
@@ -26,6 +26,7 @@ struct jsonl_line {
 };
 
 struct jsonl_reader;
+struct json;
 
 /* paths [n_paths] in the order given, borrowed; "-" is standard input. */
 MUST_CHECK
@@ -37,5 +38,9 @@ void jsonl_close(struct jsonl_reader *reader); /* accepts NULL */
 MUST_CHECK
 enum status jsonl_next(struct jsonl_reader *reader, struct jsonl_line *line, bool *end,
                        struct error *err);
+
+/* The value of a line, for json_free. STATUS_FORMAT: malformed, or too long to be read. */
+MUST_CHECK
+enum status jsonl_parse(struct json **value, const struct jsonl_line *line, struct error *err);
 
 #endif

@@ -63,6 +63,7 @@ static void jsonl_skips_lines_that_are_too_long(void **state)
     struct jsonl_reader *reader;
     struct jsonl_line line;
     FILE *file = fopen(path, "wb");
+    struct json *value;
     bool end;
 
     (void)state;
@@ -81,6 +82,8 @@ static void jsonl_skips_lines_that_are_too_long(void **state)
         assert_int_equal(line.length, lengths[i]);
         assert_int_equal(line.too_long, lengths[i] > JSONL_LINE_MAX);
         assert_int_equal(line.line, i + 1);
+        if (line.too_long)
+            assert_int_equal(jsonl_parse(&value, &line, NULL), STATUS_FORMAT);
     }
     assert_int_equal(jsonl_next(reader, &line, &end, NULL), STATUS_OK);
     assert_true(end);
