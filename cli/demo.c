@@ -53,13 +53,18 @@ static enum status write_demo(const char *dir, struct error *err)
     return st;
 }
 
-/* What truth.jsonl knows of a row. */
+#define FAMILIES_MAX 64
+#define FAMILY_NAME_MAX 32
+
+/* What truth.jsonl knows of the rows. */
 struct truth {
     uint32_t *family;        /* [n] numbered by first appearance */
     double *damaged;         /* [n] 0 or 1 */
     double *pass_rate;       /* [n] */
     unsigned char *labelled; /* [n] the run saw its rewards */
     size_t n;
+    char families[FAMILIES_MAX][FAMILY_NAME_MAX];
+    uint32_t n_families;
 };
 
 static void truth_release(struct truth *t)
@@ -70,10 +75,22 @@ static void truth_release(struct truth *t)
     mem_free(t->labelled);
 }
 
-#define FAMILIES_MAX 64
+static enum status find_family(struct truth *t, const char *name, uint32_t *family,
+                               struct error *err)
+{
+    uint32_t f = 0;
+
+    while (f < t->n_families && strcmp(t->families[f], name) != 0)
+        f++;
+    if (f == FAMILIES_MAX || strlen(name) >= FAMILY_NAME_MAX)
+        return error_set(err, STATUS_FORMAT, "family '%s': one too many, or too long a name", name);
+    if (f == t->n_families)
+        snprintf(t->families[t->n_families++], FAMILY_NAME_MAX, "%s", name);
+    *family = f;
+    return STATUS_OK;
+}
 
 static enum status read_truth_line(struct truth *t, size_t row, const struct jsonl_line *line,
-                                   char families[FAMILIES_MAX][32], uint32_t *n_families,
                                    struct error *err)
 {
     struct json *json = NULL;
@@ -89,13 +106,7 @@ static enum status read_truth_line(struct truth *t, size_t row, const struct jso
     if (!family || !damage || isnan(t->pass_rate[row])) {
         st = error_set(err, STATUS_FORMAT, "row %zu: family, damage or pass_rate is missing", row);
     } else {
-        uint32_t f = 0;
-
-        while (f < *n_families && strcmp(families[f], family) != 0)
-            f++;
-        if (f == *n_families && f < FAMILIES_MAX - 1)
-            snprintf(families[(*n_families)++], 32, "%s", family);
-        t->family[row] = f;
+        st = find_family(t, family, &t->family[row], err);
         t->damaged[row] = strcmp(damage, "none") != 0;
         t->labelled[row] = json_bool(json_member(json, "labelled"));
     }
@@ -105,10 +116,8 @@ static enum status read_truth_line(struct truth *t, size_t row, const struct jso
 
 static enum status read_truth(struct truth *t, const char *path, size_t n, struct error *err)
 {
-    static char families[FAMILIES_MAX][32];
     struct jsonl_reader *reader = NULL;
     struct jsonl_line line;
-    uint32_t n_families = 0;
     bool end = false;
     size_t row = 0;
     enum status st;
@@ -130,7 +139,7 @@ static enum status read_truth(struct truth *t, const char *path, size_t n, struc
         if (row == n)
             st = error_set(err, STATUS_FORMAT, "%s: more rows than the run's %zu", path, n);
         else
-            st = read_truth_line(t, row++, &line, families, &n_families, err);
+            st = read_truth_line(t, row++, &line, err);
     }
     if (!st && row != n)
         st = error_set(err, STATUS_FORMAT, "%s: %zu rows, the run has %zu", path, row, n);
@@ -188,7 +197,8 @@ static enum status judge(const struct run_record *record, const struct truth *tr
                  dropped ? 100.0 * (double)dropped_damaged / (double)dropped : 0.0,
                  100.0 * (double)damaged / (double)n);
     text_appendf(out, "  difficulty  ranks held-out rewards with Spearman %.3f\n", rho);
-    text_appendf(out, "  clusters    match the 14 task families with NMI %.3f\n", nmi);
+    text_appendf(out, "  clusters    match the %u task families with NMI %.3f\n", truth->n_families,
+                 nmi);
     st = text_check(out, err);
 out:
     mem_free(badness);
