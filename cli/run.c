@@ -1,7 +1,6 @@
 /*
  * cli/run.c - `saerl run` and `saerl check`: a recipe from end to end, or only looked at.
  */
-#include <signal.h>
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -58,13 +57,33 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
     return st;
 }
 
+/* Options by `rows`, which fill `options` and args->set; then the recipe. Releases `args`. */
+static enum status parse_and_run(struct cli *cli, const struct verb *verb,
+                                 const struct option_row *rows, int argc, char **argv,
+                                 const struct run_options *options, struct recipe_args *args,
+                                 struct error *err)
+{
+    const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
+    enum option_outcome outcome;
+    enum status st = path ? STATUS_OK : error_nomem(err);
+
+    if (!st)
+        st = options_parse(cli, verb, rows, argc, argv, path, 1, 1, &outcome, err);
+    if (!st && outcome == OPTIONS_GO) {
+        st = cli_start(cli, err);
+        if (!st)
+            st = run_recipe(cli, path[0], options, args, err);
+    }
+    recipe_args_release(args);
+    mem_free(path);
+    return st;
+}
+
 static enum status run_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
                             struct error *err)
 {
     struct run_options options = {0};
-    enum option_outcome outcome;
     struct recipe_args args;
-    const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
     enum status st = recipe_args_init(&args, argc, err);
     const struct option_row rows[] = {
         {"output", 'o', OPTION_STRING, &options.output, "DIR", NULL,
@@ -80,27 +99,14 @@ static enum status run_verb(struct cli *cli, const struct verb *verb, int argc, 
         {0},
     };
 
-    if (!st && !path)
-        st = error_nomem(err);
-    if (!st)
-        st = options_parse(cli, verb, rows, argc, argv, path, 1, 1, &outcome, err);
-    if (!st && outcome == OPTIONS_GO) {
-        st = cli_start(cli, err);
-        if (!st)
-            st = run_recipe(cli, path[0], &options, &args, err);
-    }
-    recipe_args_release(&args);
-    mem_free(path);
-    return st;
+    return st ? st : parse_and_run(cli, verb, rows, argc, argv, &options, &args, err);
 }
 
 static enum status check_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
                               struct error *err)
 {
     struct run_options options = {.dry_run = 1};
-    enum option_outcome outcome;
     struct recipe_args args;
-    const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
     enum status st = recipe_args_init(&args, argc, err);
     const struct option_row rows[] = {
         {"set", 0, OPTION_REPEAT, &args.set, "a.b=v", NULL, "set a key of the recipe"},
@@ -108,18 +114,7 @@ static enum status check_verb(struct cli *cli, const struct verb *verb, int argc
         {0},
     };
 
-    if (!st && !path)
-        st = error_nomem(err);
-    if (!st)
-        st = options_parse(cli, verb, rows, argc, argv, path, 1, 1, &outcome, err);
-    if (!st && outcome == OPTIONS_GO) {
-        st = cli_start(cli, err);
-        if (!st)
-            st = run_recipe(cli, path[0], &options, &args, err);
-    }
-    recipe_args_release(&args);
-    mem_free(path);
-    return st;
+    return st ? st : parse_and_run(cli, verb, rows, argc, argv, &options, &args, err);
 }
 
 const struct verb verb_run = {
