@@ -8,7 +8,7 @@
 #include "curator/curriculum.h"
 #include "curator/mixing.h"
 
-static const char *const order_names[] = {"easy_to_hard", "hard_to_easy", "random", "none", NULL};
+const char *const plan_order_names[] = {"easy_to_hard", "hard_to_easy", "random", "none", NULL};
 static const char *const grouping_names[] = {"cluster", "spread", "none", NULL};
 
 const struct setting plan_settings[] = {
@@ -23,7 +23,7 @@ const struct setting plan_settings[] = {
      .type = SETTING_ENUM,
      .offset = offsetof(struct plan_config, order),
      .fallback = "easy_to_hard",
-     .names = order_names,
+     .names = plan_order_names,
      .help = "order of the samples: by difficulty, seeded random, or that of the rows"},
     {.name = "grouping",
      .type = SETTING_ENUM,

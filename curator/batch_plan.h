@@ -22,6 +22,7 @@ enum plan_order {
     PLAN_RANDOM, /* key: XXH3-64 of the row as u64 little-endian, seeded */
     PLAN_NONE,   /* key: the row */
 };
+extern const char *const plan_order_names[]; /* as in a recipe, ended by NULL */
 
 enum plan_grouping {
     PLAN_GROUP_CLUSTER,

@@ -53,7 +53,6 @@ static void run_release(struct run *run)
     mem_free(run->has_vector);
     mem_free(run->encode.audit);
     mem_free(run->encode.audit_json);
-    mem_free(run->in_s);
     mem_free(run->cluster);
     mem_free(run->similarity);
     probe_release(&run->quality.probe);

@@ -59,9 +59,8 @@ static enum status check_count(const struct check *check, const char *what, size
 {
     if (found != check->data.rows_total)
         return error_set(err, STATUS_FORMAT,
-                         "%s hold%s %zu samples, the data set has %llu rows: they must agree", what,
-                         what[strlen(what) - 1] == 's' ? "" : "s", found,
-                         (unsigned long long)check->data.rows_total);
+                         "%s hold %zu samples, the data set has %llu rows: they must agree", what,
+                         found, (unsigned long long)check->data.rows_total);
     return STATUS_OK;
 }
 

@@ -83,8 +83,7 @@ struct run {
     unsigned char *has_vector; /* [data.n] */
     struct encode_summary encode;
 
-    bool *in_s;        /* [data.n] row belongs to S, the set that is clustered */
-    uint32_t *cluster; /* [data.n] PLAN_NO_CLUSTER outside S */
+    uint32_t *cluster; /* [data.n] PLAN_NO_CLUSTER outside S, the set that is clustered */
     float *similarity; /* [data.n] to its centroid; 0 outside S */
     struct {
         size_t n; /* rows of S */

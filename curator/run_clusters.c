@@ -188,17 +188,14 @@ enum status run_clusters(struct run *run, struct error *err)
 
     run->cluster = mem_alloc(run->data.n, sizeof(*run->cluster));
     run->similarity = mem_zalloc(run->data.n, sizeof(*run->similarity));
-    run->in_s = mem_zalloc(run->data.n, sizeof(*run->in_s));
     run->clusters.source_nmi = NAN;
-    if (!rows || !path || !run->cluster || !run->similarity || !run->in_s) {
+    if (!rows || !path || !run->cluster || !run->similarity) {
         st = error_nomem(err);
         goto out;
     }
     n = run_alive(run, rows);
     for (size_t row = 0; row < run->data.n; row++)
         run->cluster[row] = PLAN_NO_CLUSTER;
-    for (size_t i = 0; i < n; i++)
-        run->in_s[rows[i]] = true;
     if (n == 0)
         goto out;
 

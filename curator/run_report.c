@@ -201,7 +201,6 @@ static void append_sources(struct text *out, const struct run *run)
 
 static void append_plan(struct text *out, const struct run *run)
 {
-    static const char *const orders[] = {"easy_to_hard", "hard_to_easy", "random", "none"};
     size_t in_clusters = 0, batched = 0;
 
     for (size_t b = 0; b < run->plan.n_batches; b++) {
@@ -212,7 +211,7 @@ static void append_plan(struct text *out, const struct run *run)
     text_appendf(out,
                  ",\"plan\":{\"batches\":%zu,\"size\":%u,\"order\":\"%s\",\"of_one_cluster\":%zu,"
                  "\"rows\":%zu,\"unbatched\":%zu}",
-                 run->plan.n_batches, run->recipe->batches.size, orders[run->order_used],
+                 run->plan.n_batches, run->recipe->batches.size, plan_order_names[run->order_used],
                  in_clusters, batched, run->plan.n - batched);
 }
 
