@@ -253,77 +253,90 @@ static enum status read_id(struct span *id, struct text *text, const struct json
     return STATUS_OK;
 }
 
+static enum status read_prompt(struct span *prompt, struct text *text, const struct json *node,
+                               const char *field, struct error *err)
+{
+    size_t begin = text->length;
+    enum status st;
+
+    if (!node)
+        return error_set(err, STATUS_FORMAT, "prompt: field '%s' is missing", field ? field : "");
+    st = append_prompt(text, node, err);
+    *prompt = (struct span){begin, text->length - begin};
+    return st;
+}
+
+static enum status read_answer(struct sample *sample, const struct json *node, struct error *err)
+{
+    struct text answer = {0};
+    enum status st;
+
+    if (!node)
+        return STATUS_OK;
+    json_print(node, &answer);
+    st = text_check(&answer, err);
+    sample->answer_hash = hash128(text_string(&answer), answer.length);
+    sample->has_answer = true;
+    text_release(&answer);
+    return st;
+}
+
+/* The text of a string, the JSON of anything else. */
+static void read_source(struct span *source, struct text *text, const struct json *node)
+{
+    size_t begin = text->length, n;
+    const char *s = json_string(node, &n);
+
+    if (s)
+        text_append_n(text, s, n);
+    else if (node)
+        json_print(node, text);
+    *source = (struct span){begin, text->length - begin};
+}
+
+/* A difficulty column, where there is one, goes before rewards. */
+static enum status read_difficulty(struct dataset *data, struct sample *sample,
+                                   const struct json *rewards, const struct json *column,
+                                   const struct recipe *recipe, struct error *err)
+{
+    double raw;
+    enum status st = read_rewards(&sample->difficulty, rewards, err);
+
+    if (!st)
+        st = read_label(&raw, &data->n_labels_without_number, column, "difficulty", err);
+    if (st || isnan(raw))
+        return st;
+    sample->difficulty = map_difficulty(raw, recipe);
+    data->difficulty_min = fmin(data->difficulty_min, raw);
+    data->difficulty_max = fmax(data->difficulty_max, raw);
+    return STATUS_OK;
+}
+
 static enum status read_fields(struct dataset *data, struct sample *sample,
                                const struct fields *fields, const struct json *row,
                                const struct recipe *recipe, struct error *err)
 {
     struct text *text = &data->text;
-    const struct json *node;
-    double raw = NAN;
-    size_t begin;
     enum status st;
 
     if (json_type(row) != JSON_OBJECT)
         return error_set(err, STATUS_FORMAT, "found %s, expected an object",
                          json_type_name(json_type(row)));
     st = read_id(&sample->id, text, field_path_find(&fields->id, row), err);
+    if (!st)
+        st = read_prompt(&sample->prompt, text, field_path_find(&fields->prompt, row),
+                         recipe->input.fields.prompt, err);
+    if (!st)
+        st = read_answer(sample, field_path_find(&fields->answer, row), err);
     if (st)
         return st;
-
-    begin = text->length;
-    node = field_path_find(&fields->prompt, row);
-    if (!node)
-        return error_set(err, STATUS_FORMAT, "prompt: field '%s' is missing",
-                         recipe->input.fields.prompt ? recipe->input.fields.prompt : "");
-    st = append_prompt(text, node, err);
-    if (st)
-        return st;
-    sample->prompt = (struct span){begin, text->length - begin};
-
-    node = field_path_find(&fields->answer, row);
-    if (node) {
-        struct text answer = {0};
-
-        json_print(node, &answer);
-        st = text_check(&answer, err);
-        sample->answer_hash = hash128(text_string(&answer), answer.length);
-        sample->has_answer = true;
-        text_release(&answer);
-        if (st)
-            return st;
-    }
-
-    node = field_path_find(&fields->source, row);
-    if (node) {
-        size_t n;
-        const char *s = json_string(node, &n);
-
-        begin = text->length;
-        if (s)
-            text_append_n(text, s, n);
-        else
-            json_print(node, text);
-        sample->source = (struct span){begin, text->length - begin};
-    }
-
+    read_source(&sample->source, text, field_path_find(&fields->source, row));
     st = read_label(&sample->quality, &data->n_labels_without_number,
                     field_path_find(&fields->quality, row), "quality", err);
-    if (st)
-        return st;
-    st = read_rewards(&sample->difficulty, field_path_find(&fields->rewards, row), err);
-    if (st)
-        return st;
-    st = read_label(&raw, &data->n_labels_without_number, field_path_find(&fields->difficulty, row),
-                    "difficulty", err);
-    if (st)
-        return st;
-    if (!isnan(raw)) {
-        /* A difficulty column, where there is one, goes before rewards. */
-        sample->difficulty = map_difficulty(raw, recipe);
-        data->difficulty_min = fmin(data->difficulty_min, raw);
-        data->difficulty_max = fmax(data->difficulty_max, raw);
-    }
-    return STATUS_OK;
+    if (!st)
+        st = read_difficulty(data, sample, field_path_find(&fields->rewards, row),
+                             field_path_find(&fields->difficulty, row), recipe, err);
+    return st;
 }
 
 static enum status parse_line(struct dataset *data, struct sample *sample,
