@@ -9,6 +9,7 @@
 #include "cli/recipe_args.h"
 #include "clustering/kmeans.h"
 #include "clustering/validity.h"
+#include "curator/feature_view.h"
 
 struct cluster_options {
     const char *features, *output, *clusters, *seed, *restarts, *metric, *max_iterations;
@@ -89,7 +90,7 @@ static enum status cluster(struct cli *cli, const struct recipe *recipe,
         st = error_set(err, STATUS_FAILED, "%s: no row has a vector", options->features);
         goto out;
     }
-    st = csr_select(&chosen, feature_input_matrix(&input), rows, n, err);
+    st = csr_select(&chosen, feature_view(&input.features), rows, n, err);
     if (!st)
         st = kmeans_space(&space, NULL, csr_as_view(&chosen), &config, err);
     csr_release(&chosen);

@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/feature_input.h"
 #include "cli/run_record.h"
+#include "curator/feature_view.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
 
@@ -91,7 +92,7 @@ static enum status look_at_features(struct explanation *e, const char *dir, size
                        input.features.rows, n);
     if (st)
         goto out;
-    x = feature_input_matrix(&input);
+    x = feature_view(&input.features);
     own = csr_view_row(x, e->number);
     own_norm = sqrt(sparse_row_norm2(own));
     for (size_t i = 0; i < own.n; i++)

@@ -26,26 +26,3 @@ void feature_input_release(struct feature_input *input)
     mem_free(input->has_vector);
     *input = (struct feature_input){0};
 }
-
-struct csr_view feature_input_matrix(const struct feature_input *input)
-{
-    return (struct csr_view){
-        .rows = input->features.rows,
-        .cols = input->features.d_sae,
-        .indptr = input->features.indptr,
-        .indices = input->features.indices,
-        .values = input->features.values,
-    };
-}
-
-struct probe_input feature_input_probe(const struct feature_input *input)
-{
-    return (struct probe_input){
-        .x = feature_input_matrix(input),
-        .has_vector = input->has_vector,
-        .tokens_used = input->features.tokens_used,
-        .recon_mean = input->features.recon_mean,
-        .recon_max = input->features.recon_max,
-        .groups = input->features.keys,
-    };
-}

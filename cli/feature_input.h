@@ -1,13 +1,11 @@
 /*
- * cli/feature_input.h - a feature store opened for a verb: the views that probes and clusters take.
+ * cli/feature_input.h - a feature store opened for a verb.
  */
 #ifndef CLI_FEATURE_INPUT_H
 #define CLI_FEATURE_INPUT_H
 
 #include "base/error.h"
 #include "formats/features.h"
-#include "linalg/csr.h"
-#include "scoring/probe.h"
 
 struct feature_input {
     struct features features;
@@ -17,8 +15,5 @@ struct feature_input {
 MUST_CHECK
 enum status feature_input_open(struct feature_input *input, const char *path, struct error *err);
 void feature_input_release(struct feature_input *input);
-
-struct csr_view feature_input_matrix(const struct feature_input *input);
-struct probe_input feature_input_probe(const struct feature_input *input);
 
 #endif

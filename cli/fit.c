@@ -5,12 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/feature_input.h"
 #include "cli/recipe_args.h"
 #include "curator/dataset.h"
+#include "curator/feature_view.h"
+#include "curator/labels.h"
 #include "scoring/probe.h"
 
 struct fit_options {
@@ -82,14 +83,6 @@ static void print_probe(const struct probe *probe, const struct fit_options *opt
         text_appendf(out, "%s\n", probe->notes);
 }
 
-static enum status set_text(char **field, const char *s, struct error *err)
-{
-    if (!s)
-        return STATUS_OK;
-    *field = mem_strdup(s);
-    return *field ? STATUS_OK : error_nomem(err);
-}
-
 static enum status fit(struct cli *cli, const char *kind, const struct fit_options *options,
                        const struct recipe *recipe, struct error *err)
 {
@@ -107,11 +100,9 @@ static enum status fit(struct cli *cli, const char *kind, const struct fit_optio
         .seed = recipe->seed,
     };
     struct feature_input input;
-    struct probe_input view;
     struct probe probe = {0};
     struct text out = {0};
     double *labels = NULL;
-    char hex[HASH128_HEX_SIZE];
     enum status st = feature_input_open(&input, options->features, err);
 
     if (st)
@@ -125,19 +116,9 @@ static enum status fit(struct cli *cli, const char *kind, const struct fit_optio
         config.n_l1_ratios = 1;
     }
     st = read_labels(&labels, options, &input, recipe, &cli->log, err);
-    if (!st) {
-        view = feature_input_probe(&input);
-        hash128_hex(hash128(labels, input.features.rows * sizeof(*labels)), hex);
-        st = probe_fit(&probe, &view, labels, &config, cli->workers, NULL, err);
-    }
     if (!st)
-        st = set_text(&probe.kind, kind, err);
-    if (!st)
-        st = set_text(&probe.sae_hash, input.features.sae_hash, err);
-    if (!st)
-        st = set_text(&probe.pooling, input.features.pooling, err);
-    if (!st)
-        st = set_text(&probe.labels_hash, hex, err);
+        st = labels_fit_probe(&probe, kind, &input.features, input.has_vector, labels, &config,
+                              cli->workers, err);
     if (!st)
         st = probe_save(&probe, options->output, err);
     if (!st) {
@@ -268,7 +249,7 @@ static enum status score(const char *probe_path, const char *features, const cha
 
     if (st)
         return st;
-    view = feature_input_probe(&input);
+    view = feature_probe_input(&input.features, input.has_vector);
     st = probe_load(&probe, probe_path, err);
     if (!st && probe.sae_hash && input.features.sae_hash &&
         strcmp(probe.sae_hash, input.features.sae_hash) != 0)

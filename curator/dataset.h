@@ -62,14 +62,4 @@ void dataset_index_release(struct dataset_index *index);
 size_t dataset_index_find(const struct dataset_index *index, const struct dataset *data,
                           const char *id, size_t length);
 
-/*
- * Read a labels file, JSONL {"id" or "row", "label"}: labels [n] get NaN where there is none. A
- * label is a number or a bool; null counts as none. With `data` NULL only "row" is understood.
- * STATUS_FORMAT: a malformed line, a row out of range, two labels for one sample (file, line and
- * what was found). *n_unknown counts ids that are not in the data.
- */
-MUST_CHECK
-enum status labels_read(double *labels, size_t n, size_t *n_unknown, const char *path,
-                        const struct dataset *data, struct error *err);
-
 #endif

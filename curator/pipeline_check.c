@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "curator/dataset.h"
 #include "curator/inputs.h"
+#include "curator/labels.h"
 #include "curator/pipeline.h"
 #include "formats/features.h"
 #include "sae/sae_load.h"

@@ -107,9 +107,6 @@ struct run {
     int n_times;
 };
 
-struct csr_view run_matrix(const struct run *run); /* the features as [n, d_sae] */
-struct probe_input run_probe_input(const struct run *run);
-
 /*
  * Drop a row that is still alive. Partner, value and threshold are the caller's to fill in then:
  * what an earlier rule noted when it only flagged the row does not belong to this drop.

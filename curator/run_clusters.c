@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "clustering/validity.h"
 #include "curator/duplicates.h"
+#include "curator/feature_view.h"
 #include "curator/run.h"
 #include "formats/safetensors.h"
 
@@ -22,7 +23,7 @@ static enum status cluster(struct run *run, const size_t *rows, size_t n, struct
 
     if (k == 0)
         k = kmeans_auto_clusters(n, run->recipe->batches.size);
-    st = csr_select(&chosen, run_matrix(run), rows, n, err);
+    st = csr_select(&chosen, feature_view(&run->features), rows, n, err);
     if (!st)
         st = kmeans_space(&space, NULL, csr_as_view(&chosen), config, err);
     csr_release(&chosen);
@@ -113,7 +114,7 @@ static enum status sae_duplicates(struct run *run, size_t *rows, struct error *e
     }
     for (size_t i = 0; i < n; i++)
         clusters[i] = run->cluster[rows[i]];
-    st = csr_select(&chosen, run_matrix(run), rows, n, err);
+    st = csr_select(&chosen, feature_view(&run->features), rows, n, err);
     if (!st)
         st = duplicates_sae(partner, similarity, csr_as_view(&chosen), clusters, cosine,
                             run->workers, err);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "curator/feature_view.h"
 #include "curator/pipeline.h"
 #include "curator/run.h"
 #include "formats/atomic_file.h"
@@ -14,17 +15,6 @@
 #include "sae/sae_stats.h"
 
 #define SUMMARY_BYTES_MAX ((size_t)256 << 20)
-
-struct csr_view run_matrix(const struct run *run)
-{
-    return (struct csr_view){
-        .rows = run->features.rows,
-        .cols = run->features.d_sae,
-        .indptr = run->features.indptr,
-        .indices = run->features.indices,
-        .values = run->features.values,
-    };
-}
 
 /* "tiny-lm" and "tiny-lm (4 layers, d 128)" are one: a name may carry a description. */
 static bool same_model(const char *a, const char *b)
@@ -321,7 +311,7 @@ static enum status permute(struct run *run, struct error *err)
         if (run->outcome[row] == ENCODE_OK)
             from[row] = with[m++];
     }
-    st = csr_select(&shuffled, run_matrix(run), from, n, err);
+    st = csr_select(&shuffled, feature_view(&run->features), from, n, err);
     if (st)
         goto out;
     mem_free(f->indptr);

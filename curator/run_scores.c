@@ -8,20 +8,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "curator/feature_view.h"
 #include "curator/filter.h"
+#include "curator/labels.h"
 #include "curator/run.h"
-
-struct probe_input run_probe_input(const struct run *run)
-{
-    return (struct probe_input){
-        .x = run_matrix(run),
-        .has_vector = run->has_vector,
-        .tokens_used = run->features.tokens_used,
-        .recon_mean = run->features.recon_mean,
-        .recon_max = run->features.recon_max,
-        .groups = run->features.keys,
-    };
-}
 
 /* A probe learned on other features gives numbers, but not the ones it was validated for. */
 static enum status check_probe(const struct probe *probe, const struct run *run, const char *key,
@@ -87,42 +77,23 @@ static enum status collect_labels(double *labels, struct score *score, const str
     return STATUS_OK;
 }
 
-static enum status set_text(char **field, const char *s, struct error *err)
-{
-    if (!s)
-        return STATUS_OK;
-    *field = mem_strdup(s);
-    return *field ? STATUS_OK : error_nomem(err);
-}
-
 static enum status fit(struct score *score, struct run *run, const struct score_request *request,
                        const char *path, struct error *err)
 {
-    const struct probe_input input = run_probe_input(run);
     double *labels = mem_alloc(run->data.n, sizeof(*labels));
-    struct probe *probe = &score->probe;
-    char hex[HASH128_HEX_SIZE];
     enum status st;
 
     if (!labels)
         return error_nomem(err);
     st = collect_labels(labels, score, run, request, err);
     if (!st) {
-        hash128_hex(hash128(labels, run->data.n * sizeof(*labels)), hex);
-        st = probe_fit(probe, &input, labels, &request->config, run->workers, NULL, err);
+        st = labels_fit_probe(&score->probe, request->name, &run->features, run->has_vector, labels,
+                              &request->config, run->workers, err);
         if (st)
             error_wrap(err, st, "%s probe", request->name);
     }
     if (!st)
-        st = set_text(&probe->kind, request->name, err);
-    if (!st)
-        st = set_text(&probe->sae_hash, run->features.sae_hash, err);
-    if (!st)
-        st = set_text(&probe->pooling, run->features.pooling, err);
-    if (!st)
-        st = set_text(&probe->labels_hash, hex, err);
-    if (!st)
-        st = probe_save(probe, path, err);
+        st = probe_save(&score->probe, path, err);
     mem_free(labels);
     return st;
 }
@@ -131,7 +102,7 @@ static enum status fit(struct score *score, struct run *run, const struct score_
 static enum status model(struct score *score, struct run *run, const struct score_request *request,
                          struct error *err)
 {
-    const struct probe_input input = run_probe_input(run);
+    const struct probe_input input = feature_probe_input(&run->features, run->has_vector);
     char name[64], key[48];
     char *path;
     enum status st;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "curator/dataset.h"
+#include "curator/labels.h"
 #include "tests/support/cmocka_headers.h"
 
 static char path[] = "/tmp/test_dataset_XXXXXX.jsonl";
