@@ -12,7 +12,6 @@ libopenblas-pthread-dev
 libxxhash-dev
 libyaml-dev
 libzmq3-dev
-zlib1g-dev
 scdoc
 zlib1g-dev
 '

@@ -88,7 +88,7 @@ if [ $quick = no ]; then
     if step 'build: clang, sanitizers' build build/test-asan clang-14 \
         -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false; then
         # The default for undefined behaviour is to print and go on, which no test would notice.
-        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        ASAN_OPTIONS=allow_addr2line=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
             suites 'tests: clang, sanitizers' build/test-asan --no-suite lint -t 4
     fi
     if [ -f build/test-gcc/build.ninja ]; then

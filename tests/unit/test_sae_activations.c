@@ -260,7 +260,7 @@ static void activations_tensors_are_checked(void **state)
     static const int64_t ends[] = {0, 4};
     static const unsigned char mask[4] = {1, 1, 1, 1};
     const struct safetensors_item good = {"activations", DTYPE_F32, {2, {4, 3}}, x};
-    const struct safetensors_item cube = {"activations", DTYPE_F32, {3, {1, 4, 3}}, x};
+    const struct safetensors_item deep = {"activations", DTYPE_F32, {4, {1, 2, 2, 3}}, x};
     const struct safetensors_item whole = {"activations", DTYPE_I32, {2, {4, 3}}, x};
     const struct safetensors_item flat = {"activations", DTYPE_F32, {2, {4, 0}}, x};
     const struct safetensors_item split = {"offsets", DTYPE_I64, {1, {2}}, ends};
@@ -275,7 +275,7 @@ static void activations_tensors_are_checked(void **state)
         size_t n;
         const char *words;
     } bad[] = {
-        {{cube}, 1, "shape [1, 4, 3], expected [tokens, d_in]"},
+        {{deep}, 1, "shape [1, 2, 2, 3], expected [tokens, d_in] or"},
         {{whole}, 1, "activations are I32, expected F32, F16 or BF16"},
         {{flat}, 1, "shape [4, 0], d_in is out of range"},
         {{good, small}, 2, "tensor 'offsets': I32 [2], expected I64 [samples + 1]"},

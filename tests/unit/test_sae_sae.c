@@ -133,7 +133,7 @@ static void sae_block_tokens_bounds_what_can_fire(void **state)
     (void)state;
     assert_int_equal(sae_block_tokens(&sae), 256);
     sae.d_sae = 65536;
-    assert_int_equal(sae_block_tokens(&sae), 64);
+    assert_int_equal(sae_block_tokens(&sae), 16);
     sae.d_sae = 1 << 20;
     assert_int_equal(sae_block_tokens(&sae), 16);
     sae.activation = ACTIVATION_TOPK;
