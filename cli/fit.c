@@ -137,15 +137,16 @@ static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args, 
 {
     static const char *const prefixes[] = {"features.", "input.fields.", "on_error.", NULL};
     bool quality = strcmp(kind, "quality") == 0;
-    char extra[64];
+    char *extra = NULL;
     enum status st = recipe_args_restrict(args, prefixes, err);
 
-    if (options->extra) {
+    if (!st && options->extra) {
         /* "recon,length" as on the command line to the list a recipe has; "none" is no extra. */
-        snprintf(extra, sizeof(extra), "[%s]",
-                 strcmp(options->extra, "none") == 0 ? "" : options->extra);
-        recipe_args_flag(args, quality ? "quality.extra" : "difficulty.extra", extra, "--extra");
+        extra = text_format("[%s]", strcmp(options->extra, "none") == 0 ? "" : options->extra);
+        if (!extra)
+            st = error_nomem(err);
     }
+    recipe_args_flag(args, quality ? "quality.extra" : "difficulty.extra", extra, "--extra");
     recipe_args_flag(args, quality ? "quality.folds" : "difficulty.folds", options->folds,
                      "--folds");
     recipe_args_flag(args, "seed", options->seed, "--seed");
@@ -153,6 +154,7 @@ static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args, 
         st = recipe_args_load(recipe, NULL, args, err);
     if (!st && options->data)
         st = string_list_append(&recipe->input.data, options->data, err);
+    mem_free(extra);
     return st;
 }
 
