@@ -1,3 +1,7 @@
+/*
+ * curator/near_duplicates.c - duplicates_near of curator/duplicates.h: shingle sets, MinHash bands,
+ * then the true Jaccard similarity of each candidate pair.
+ */
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>

@@ -9,7 +9,7 @@
  *     run_clusters.c   k-means on the set S, SAE-space duplicates
  *     run_scores.c     probes, quality rule, difficulty window
  *     run_plan.c       ordered batches
- *     run_output.c     everything that is written
+ *     run_output.c     everything that is written; run_report.c the report and the summary
  */
 #ifndef CURATOR_RUN_H
 #define CURATOR_RUN_H

@@ -1,3 +1,7 @@
+/*
+ * curator/sae_duplicates.c - duplicates_sae of curator/duplicates.h: exact search by cosine through
+ * the columns that rows share.
+ */
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
