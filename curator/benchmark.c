@@ -1,6 +1,6 @@
 /*
- * curator/benchmark.c - the benchmark index of curator/duplicates.h: an open-addressing table of word
- * n-grams, hits verified byte by byte.
+ * curator/benchmark.c - the benchmark index of curator/duplicates.h: an open-addressing table of
+ * word n-grams, hits verified byte by byte.
  */
 #include <assert.h>
 #include <string.h>
