@@ -121,6 +121,14 @@ void cli_progress_end(struct cli *cli)
     cli->progress_start = 0;
 }
 
+static enum status write_stream(FILE *file, const char *name, const struct text *text,
+                                struct error *err)
+{
+    if (fwrite(text_string(text), 1, text->length, file) != text->length || fflush(file) != 0)
+        return error_set(err, STATUS_IO, "standard %s: %s", name, strerror(errno));
+    return STATUS_OK;
+}
+
 enum status cli_write(const char *path, const struct text *text, struct error *err)
 {
     enum status st = text_check(text, err);
@@ -129,7 +137,16 @@ enum status cli_write(const char *path, const struct text *text, struct error *e
         return st;
     if (path && strcmp(path, "-") != 0)
         return atomic_file_write_all(path, text_string(text), text->length, err);
-    if (fwrite(text_string(text), 1, text->length, stdout) != text->length || fflush(stdout) != 0)
-        return error_set(err, STATUS_IO, "standard output: %s", strerror(errno));
-    return STATUS_OK;
+    return write_stream(stdout, "output", text, err);
+}
+
+enum status cli_write_figures(const char *output, const struct text *text, struct error *err)
+{
+    enum status st = text_check(text, err);
+
+    if (st)
+        return st;
+    if (strcmp(output, "-") == 0)
+        return write_stream(stderr, "error", text, err);
+    return write_stream(stdout, "output", text, err);
 }

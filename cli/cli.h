@@ -118,6 +118,11 @@ void cli_progress_end(struct cli *cli);
 MUST_CHECK
 enum status cli_write(const char *path, const struct text *text, struct error *err);
 
+/* The figures that go with a result at `output`: to stdout, or to stderr if the result went there.
+ */
+MUST_CHECK
+enum status cli_write_figures(const char *output, const struct text *text, struct error *err);
+
 /* The verbs. */
 extern const struct verb verb_demo, verb_check, verb_run, verb_encode, verb_fit, verb_score,
     verb_cluster, verb_explain, verb_show;

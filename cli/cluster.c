@@ -101,7 +101,7 @@ static enum status cluster(struct cli *cli, const struct recipe *recipe,
         st = write_labels(&kmeans, &input, options->output, err);
     if (!st) {
         print_result(&kmeans, n, options, &out);
-        st = cli_write(NULL, &out, err);
+        st = cli_write_figures(options->output, &out, err);
     }
 out:
     text_release(&out);

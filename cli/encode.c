@@ -171,7 +171,7 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
         st = write_store(options->output, &result, keys, &sae, recipe, activations, options, err);
     if (!st) {
         print_result(&result, options->output, clock_seconds() - start, options, &out);
-        st = cli_write(NULL, &out, err);
+        st = cli_write_figures(options->output, &out, err);
     }
     text_release(&audit);
     text_release(&out);

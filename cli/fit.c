@@ -123,7 +123,7 @@ static enum status fit(struct cli *cli, const char *kind, const struct fit_optio
         st = probe_save(&probe, options->output, err);
     if (!st) {
         print_probe(&probe, options, &out);
-        st = cli_write(NULL, &out, err);
+        st = cli_write_figures(options->output, &out, err);
     }
     text_release(&out);
     probe_release(&probe);

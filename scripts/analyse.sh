@@ -8,7 +8,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 build=${1:-build/analyse}
-[ -f "$build/build.ninja" ] || meson setup "$build" >/dev/null
+[ -f "$build/build.ninja" ] || meson setup "$build" -Dtests=true >/dev/null
 
 failed=no
 # Build folders lie in build*/ and B/, here and in .gitignore.

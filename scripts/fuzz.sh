@@ -14,7 +14,7 @@ runs=${1:-20000}
 dir=build/fuzz
 if [ ! -f "$dir/build.ninja" ]; then
     mkdir -p build
-    CC=clang-14 CFLAGS=-fsanitize=fuzzer-no-link meson setup "$dir" -Dlibfuzzer=true \
+    CC=clang-14 CFLAGS=-fsanitize=fuzzer-no-link meson setup "$dir" -Dtests=true -Dlibfuzzer=true \
         -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
         >"$dir.log" 2>&1 || {
         cat "$dir.log"

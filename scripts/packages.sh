@@ -13,7 +13,6 @@ libxxhash-dev
 libyaml-dev
 libzmq3-dev
 scdoc
-zlib1g-dev
 '
 
 # The other half of scripts/test.sh: the second compiler, sanitizers, analysers, valgrind.

@@ -54,7 +54,7 @@ build()
     compiler=$2
     shift 2
     if [ ! -f "$dir/build.ninja" ]; then
-        CC=$compiler meson setup "$dir" --werror "$@" >"$dir.log" 2>&1 || {
+        CC=$compiler meson setup "$dir" --werror -Dtests=true "$@" >"$dir.log" 2>&1 || {
             cat "$dir.log"
             return 1
         }

@@ -361,6 +361,8 @@ class Probes(SaerlCase):
             "2",
         ).stdout
         self.assertEqual(json.loads(two), told)
+        streamed = self.saerl("cluster", "--features", "f.safetensors", "-k", "14", "-o", "-", "-q")
+        self.assertEqual(len([json.loads(line) for line in streamed.stdout.splitlines()]), 2000)
 
 
 class Talk(SaerlCase):
