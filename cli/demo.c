@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/demo_data.h"
@@ -18,26 +19,37 @@
 #include "formats/jsonl.h"
 #include "scoring/metrics.h"
 
-static enum status write_file(const char *dir, const struct demo_file *file, struct error *err)
+static enum status write_file(const char *dir, const struct demo_file *file, int fresh,
+                              const struct log *log, struct error *err)
 {
+    size_t n = (size_t)(file->end - file->begin);
     char *path = text_format("%s/%s", dir, file->path);
+    struct hash128 found;
     char *slash;
     enum status st;
 
     if (!path)
         return error_nomem(err);
+    if (!fresh && access(path, F_OK) == 0) {
+        st = hash_file(&found, NULL, path, err);
+        if (!st && !hash128_equal(found, hash128(file->begin, n)))
+            log_event(log, LOG_WARNING, "demo",
+                      "%s differs from the bundled one: kept as it is (--fresh restores it)", path);
+        mem_free(path);
+        return st;
+    }
     slash = strrchr(path, '/');
     *slash = '\0';
     st = directory_make(path, err);
     *slash = '/';
     if (!st)
-        st = atomic_file_write_all(path, file->begin, (size_t)(file->end - file->begin), err);
+        st = atomic_file_write_all(path, file->begin, n, err);
     mem_free(path);
     return st;
 }
 
 /* A folder of somebody else's is not written into. */
-static enum status write_demo(const char *dir, struct error *err)
+static enum status write_demo(const char *dir, int fresh, const struct log *log, struct error *err)
 {
     char *recipe = text_format("%s/recipe.yaml", dir);
     enum status st = STATUS_OK;
@@ -49,7 +61,7 @@ static enum status write_demo(const char *dir, struct error *err)
                        dir);
     mem_free(recipe);
     for (size_t i = 0; !st && demo_files[i].path; i++)
-        st = write_file(dir, &demo_files[i], err);
+        st = write_file(dir, &demo_files[i], fresh, log, err);
     return st;
 }
 
@@ -243,7 +255,7 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
         .progress = cli_progress,
         .progress_context = cli,
     };
-    enum status st = path && output ? write_demo(dir, err) : error_nomem(err);
+    enum status st = path && output ? write_demo(dir, fresh, &cli->log, err) : error_nomem(err);
 
     if (!st)
         st = recipe_args_load(&recipe, path, args, err);
@@ -253,6 +265,11 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
         config.workers = cli->workers;
         st = pipeline_run(&config, &summary, NULL, err);
         cli_progress_end(cli);
+        if (st == STATUS_CONFLICT && err)
+            error_set(err, st,
+                      "%s holds a run of another recipe or one at work: name another folder, saerl "
+                      "demo DIR, or replace it with --fresh",
+                      output);
     }
     if (!st)
         st = judge_run(dir, output, &summary, err);

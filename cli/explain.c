@@ -174,10 +174,12 @@ static void print_json(const struct explanation *e, const struct run_record *rec
 {
     const struct run_row *r = e->row;
 
-    text_appendf(out, "{\"row\":%zu,\"id\":%s,\"kept\":%s,\"stage\":\"%s\",\"reason\":", e->number,
-                 r->id, r->kept ? "true" : "false", r->stage);
+    text_appendf(out, "{\"row\":%zu,\"id\":%s,\"kept\":%s,\"stage\":", e->number, r->id,
+                 r->kept ? "true" : "false");
+    text_append_json_string(out, r->stage, strlen(r->stage));
+    text_append(out, ",\"reason\":");
     if (r->reason)
-        text_appendf(out, "\"%s\"", r->reason);
+        text_append_json_string(out, r->reason, strlen(r->reason));
     else
         text_append(out, "null");
     text_append(out, ",\"quality\":");

@@ -253,11 +253,8 @@ static enum status score(const char *probe_path, const char *features, const cha
         return st;
     view = feature_probe_input(&input.features, input.has_vector);
     st = probe_load(&probe, probe_path, err);
-    if (!st && probe.sae_hash && input.features.sae_hash &&
-        strcmp(probe.sae_hash, input.features.sae_hash) != 0)
-        st = error_set(err, STATUS_INVALID,
-                       "%s: the probe was fitted on features of SAE %s, '%s' comes from %s",
-                       probe_path, probe.sae_hash, features, input.features.sae_hash);
+    if (!st)
+        st = labels_check_probe(&probe, probe_path, NULL, &input.features, err);
     if (!st) {
         scores = mem_alloc(input.features.rows, sizeof(*scores));
         st = scores ? probe_predict(&probe, &view, scores, err) : error_nomem(err);

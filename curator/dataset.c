@@ -148,7 +148,7 @@ static double only_number(const char *s, size_t n)
         size_t length = 0;
         char *end;
 
-        if (!strchr("0123456789", s[i])) {
+        if (s[i] < '0' || s[i] > '9') {
             i++;
             continue;
         }
@@ -162,7 +162,7 @@ static double only_number(const char *s, size_t n)
             buffer[0] = '-';
             length++;
         }
-        while (i < n && length < sizeof(buffer) - 1 && strchr("0123456789.eE+-", s[i]))
+        while (i < n && length < sizeof(buffer) - 1 && s[i] && strchr("0123456789.eE+-", s[i]))
             buffer[length++] = s[i++];
         buffer[length] = '\0';
         found = strtod(buffer, &end);
@@ -224,6 +224,8 @@ static enum status read_rewards(double *difficulty, const struct json *node, str
                              json_type_name(json_type(reward)));
         sum += r;
     }
+    if (!isfinite(sum))
+        return error_set(err, STATUS_FORMAT, "rewards: their sum is not finite");
     if (n > 0)
         *difficulty = 1 - sum / (double)n;
     return STATUS_OK;
@@ -412,6 +414,14 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
 
         sample->key = hash64(prompt, sample->prompt.length, 0);
         sample->prompt_hash = hash128(prompt, sample->prompt.length);
+        if (sample->id.length)
+            data->n_id++;
+        if (sample->has_answer)
+            data->n_answer++;
+        if (sample->source.length)
+            data->n_source++;
+        if (sample->difficulty < 0 || sample->difficulty > 1)
+            data->n_difficulty_outside++;
         if (sample->id.length == 0) {
             char hex[19];
 
@@ -445,7 +455,7 @@ enum status dataset_index_make(struct dataset_index *index, const struct dataset
     for (size_t row = 0; row < data->n; row++) {
         struct span id = data->samples[row].id;
 
-        if (id.length == 0)
+        if (id.length == 0 || data->samples[row].problem.length)
             continue;
         index->entries[index->n++] = (struct dataset_index_entry){
             .hash = hash64(dataset_bytes(data, id), id.length, 0), .row = row};
@@ -503,8 +513,6 @@ static enum status check_ids(const struct dataset *data, struct error *err)
 
             if (!same_id(data, other, dataset_bytes(data, id), id.length))
                 continue;
-            if (data->samples[row].problem.length || data->samples[other].problem.length)
-                continue;
             if (data->samples[row].key == data->samples[other].key) {
                 char hex[19];
 
@@ -520,6 +528,46 @@ static enum status check_ids(const struct dataset *data, struct error *err)
     }
     dataset_index_release(&index);
     return st;
+}
+
+/* A path that leads nowhere in any row is a slip of the pen far more often than it is meant. */
+static void warn_field(const struct log *log, const char *key, const char *path, size_t found)
+{
+    if (path && found == 0)
+        log_event(
+            log, LOG_WARNING, "fields",
+            "input.fields.%s: no row has '%s' (a name that holds dots needs quotes: a.\"b.c\")",
+            key, path);
+}
+
+static void warn(const struct dataset *data, const struct recipe *recipe, const struct log *log)
+{
+    const double *range = recipe->input.difficulty_scale.range.items;
+    /* "id" is the default: data without ids is common and goes by keys. */
+    const char *id = recipe->input.fields.id;
+
+    warn_field(log, "id", id && strcmp(id, "id") != 0 ? id : NULL, data->n_id);
+    warn_field(log, "answer", recipe->input.fields.answer, data->n_answer);
+    warn_field(log, "source", recipe->input.fields.source, data->n_source);
+    warn_field(log, "quality", recipe->input.fields.quality, data->n_quality);
+    if (recipe->input.fields.difficulty)
+        warn_field(log, "difficulty", recipe->input.fields.difficulty, data->n_difficulty);
+    else
+        warn_field(log, "rewards", recipe->input.fields.rewards, data->n_difficulty);
+    if (data->n_labels_without_number)
+        log_event(log, LOG_WARNING, "labels",
+                  "%zu labels are texts without one number in them and count as unlabelled",
+                  data->n_labels_without_number);
+    if (data->difficulty_min < fmin(range[0], range[1]) ||
+        data->difficulty_max > fmax(range[0], range[1]))
+        log_event(log, LOG_WARNING, "difficulty",
+                  "difficulty labels lie in [%g, %g], input.difficulty_scale.range says [%g, %g]: "
+                  "they are mapped by that range and leave [0, 1]",
+                  data->difficulty_min, data->difficulty_max, range[0], range[1]);
+    else if (data->n_difficulty_outside)
+        log_event(log, LOG_WARNING, "rewards",
+                  "%zu rows have a mean reward outside [0, 1]: so is their difficulty, 1 - mean",
+                  data->n_difficulty_outside);
 }
 
 enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
@@ -556,6 +604,8 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
             error_set(err, STATUS_FORMAT, "%s: no rows", paths->n ? paths->items[0] : "input.data");
     if (!st)
         st = check_ids(data, err);
+    if (!st)
+        warn(data, recipe, log);
     jsonl_close(reader);
     fields_release(&fields);
     if (st)

@@ -27,7 +27,9 @@ struct dataset {
     struct text text;    /* what the spans point into */
     /* How many rows carry each label, and the range of the difficulty column before mapping. */
     size_t n_quality, n_difficulty;
-    size_t n_labels_without_number; /* strings such as "Level ?" */
+    size_t n_id, n_answer, n_source; /* rows that have the field */
+    size_t n_difficulty_outside;     /* of [0, 1] */
+    size_t n_labels_without_number;  /* strings such as "Level ?" */
     double difficulty_min, difficulty_max;
     size_t samples_capacity;
 };

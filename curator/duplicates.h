@@ -40,7 +40,7 @@ struct near_config {
  * of the shingle sets decides each. Groups are connected components; the first of a group stays:
  * partner[i] is that first sample, similarity[i] the Jaccard value of the pair that tied i to its
  * group: the largest of those compared, which among candidates of up to 32 texts are all. Words:
- * maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased. Texts without words match
+ * those of curator/words.h. Texts without words match
  * nothing. Config values are above 0, jaccard at most 1.
  *
  * Signatures are cut into bands as long as leaves a pair at the threshold a chance above 0.999 to

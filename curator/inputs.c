@@ -167,13 +167,33 @@ static enum status finish_key(struct hash128 *key, struct text *all, struct erro
     return st;
 }
 
-enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
-                               const struct text *lock, const char *formula, struct error *err)
+/* A path says where, the hash of its role says what; words in place of a path say what, too. */
+static void forget_path(char **path, const char *word)
 {
+    if (*path && strcmp(*path, word) != 0)
+        *path = NULL;
+}
+
+enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                               const struct recipe *recipe, const char *formula, struct error *err)
+{
+    struct recipe what = *recipe; /* borrows everything; only pointers are cleared */
     struct text all = {0};
 
+    what.input.data = what.input.activations = what.decontaminate.against = (struct string_list){0};
+    forget_path(&what.input.features, "");
+    forget_path(&what.sae.path, "");
+    forget_path(&what.quality.probe, "recon");
+    forget_path(&what.quality.fit_labels, "field");
+    forget_path(&what.difficulty.probe, "");
+    forget_path(&what.difficulty.fit_labels, "field");
+    forget_path(&what.output.dir, "");
+    forget_path(&what.serve.state, "");
+    forget_path(&what.serve.curve.secret_key, "");
+    what.resources.threads = what.resources.chunk_rows = 0;
+    what.resources.memory = 0;
     text_appendf(&all, "saerl %s\n%s\n", SAERL_VERSION, formula ? formula : "");
-    text_append_n(&all, text_string(lock), lock->length);
+    settings_print_yaml(recipe_schema, &what, &all);
     append_hashes(&all, inputs, NULL);
     return finish_key(fingerprint, &all, err);
 }
@@ -186,6 +206,9 @@ enum status inputs_encode_key(struct hash128 *key, const struct inputs *inputs,
     struct text all = {0};
 
     text_appendf(&all, "saerl %s\n%s\n", SAERL_VERSION, formula ? formula : "");
+    text_appendf(&all, "format %s k %u ",
+                 recipe->sae.overrides.format ? recipe->sae.overrides.format : "auto",
+                 recipe->sae.overrides.k);
     text_appendf(&all, "pooling %d limit %llu prompt %s force %d sink ", recipe->sae.pooling,
                  (unsigned long long)recipe->input.limit,
                  recipe->input.fields.prompt ? recipe->input.fields.prompt : "",

@@ -41,12 +41,13 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
                         struct error *err);
 
 /*
- * One number for "the same inputs and recipe": version, `lock` (the lock file's text), how the SAE
- * was understood (`formula`, NULL: none) and every input's hash, not its path.
+ * One number for "the same inputs and recipe": version, the recipe without what cannot change the
+ * result (paths, output.dir, resources), how the SAE was understood (`formula`, NULL: none) and
+ * every input's hash. A folder may move and the number of threads change.
  */
 MUST_CHECK
 enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
-                               const struct text *lock, const char *formula, struct error *err);
+                               const struct recipe *recipe, const char *formula, struct error *err);
 
 /* The same for what features depend on: data, activations, SAE, and the settings of encoding. */
 MUST_CHECK

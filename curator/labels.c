@@ -1,6 +1,7 @@
 #include "curator/labels.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -23,7 +24,8 @@ static enum status read_label_line(double *labels, size_t n, size_t *n_unknown,
     if (st)
         return st;
     label = json_member(root, "label");
-    if (json_type(root) != JSON_OBJECT || !(json_member(root, "id") || json_member(root, "row"))) {
+    if (json_type(root) != JSON_OBJECT || !(json_member(root, "id") || json_member(root, "row")) ||
+        !json_has(root, "label")) {
         st = error_set(err, STATUS_FORMAT, "expected an object with 'id' or 'row', and 'label'");
         goto out;
     }
@@ -122,4 +124,24 @@ enum status labels_fit_probe(struct probe *probe, const char *kind, const struct
     if (!st)
         st = set_text(&probe->labels_hash, hex, err);
     return st;
+}
+
+enum status labels_check_probe(const struct probe *probe, const char *key, const char *kind,
+                               const struct features *features, struct error *err)
+{
+    if (kind && probe->kind && strcmp(probe->kind, kind) != 0)
+        return error_set(err, STATUS_INVALID, "%s: the file holds a %s probe, expected %s", key,
+                         probe->kind, kind);
+    if (probe->d_sae != features->d_sae)
+        return error_set(err, STATUS_INVALID, "%s: the probe is for d_sae %zu, found %zu", key,
+                         probe->d_sae, features->d_sae);
+    if (probe->sae_hash && features->sae_hash && strcmp(probe->sae_hash, features->sae_hash) != 0)
+        return error_set(err, STATUS_INVALID,
+                         "%s: the probe was fitted on features of SAE %s, these come from %s", key,
+                         probe->sae_hash, features->sae_hash);
+    if (probe->pooling && features->pooling && strcmp(probe->pooling, features->pooling) != 0)
+        return error_set(err, STATUS_INVALID,
+                         "%s: the probe was fitted on '%s' pooling, these features are '%s'", key,
+                         probe->pooling, features->pooling);
+    return STATUS_OK;
 }

@@ -36,4 +36,14 @@ enum status labels_fit_probe(struct probe *probe, const char *kind, const struct
                              const struct probe_config *config, struct workers *workers,
                              struct error *err);
 
+/*
+ * Was the probe learned on features like these? A score by other features is a number, but not the
+ * one the probe was validated for. `key` names the probe in messages; `kind` NULL: any. Only
+ * d_sae, sae_hash and pooling of `features` are looked at; what is unknown is not compared.
+ * STATUS_INVALID.
+ */
+MUST_CHECK
+enum status labels_check_probe(const struct probe *probe, const char *key, const char *kind,
+                               const struct features *features, struct error *err);
+
 #endif

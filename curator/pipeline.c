@@ -3,6 +3,7 @@
  */
 #include "curator/pipeline.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,9 @@ void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
                           .partner = NO_ROW,
                           .value = NAN,
                           .threshold = NAN,
-                          .conflicting_answer = v->conflicting_answer};
+                          .conflicting_answer = v->conflicting_answer,
+                          .contaminated = v->contaminated,
+                          .low_quality = v->low_quality};
 }
 
 size_t run_alive(const struct run *run, size_t *rows)
@@ -94,27 +97,10 @@ static enum status print_lock(struct text *lock, const struct recipe *recipe, st
 {
     text_appendf(lock,
                  "# Written by saerl %s: the recipe with every default spelled out.\n"
-                 "# Running it again reproduces the folder.\n",
+                 "# Running it again reproduces the files; -o says where.\n",
                  SAERL_VERSION);
     settings_print_yaml(recipe_schema, recipe, lock);
     return text_check(lock, err);
-}
-
-static void say_scale(const struct run *run)
-{
-    const struct dataset *data = &run->data;
-    const double *range = run->recipe->input.difficulty_scale.range.items;
-    double low = fmin(range[0], range[1]), high = fmax(range[0], range[1]);
-
-    if (data->n_labels_without_number)
-        log_event(run->log, LOG_WARNING, "labels",
-                  "%zu labels are texts without one number in them and count as unlabelled",
-                  data->n_labels_without_number);
-    if (data->difficulty_min < low || data->difficulty_max > high)
-        log_event(run->log, LOG_WARNING, "difficulty",
-                  "difficulty labels lie in [%g, %g], input.difficulty_scale.range says [%g, %g]: "
-                  "they are mapped by that range and leave [0, 1]",
-                  data->difficulty_min, data->difficulty_max, range[0], range[1]);
 }
 
 static enum status read_data(struct run *run, struct error *err)
@@ -130,7 +116,6 @@ static enum status read_data(struct run *run, struct error *err)
         run->verdicts[row] = (struct verdict){
             .stage = STAGE_PLAN, .partner = NO_ROW, .value = NAN, .threshold = NAN};
     }
-    say_scale(run);
     return STATUS_OK;
 }
 
@@ -188,7 +173,7 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
     if (!st)
         st = print_lock(&run->lock, recipe, err);
     if (!st)
-        st = inputs_fingerprint(&run->fingerprint, &run->inputs, &run->lock, sae.formula, err);
+        st = inputs_fingerprint(&run->fingerprint, &run->inputs, recipe, sae.formula, err);
     if (!st)
         st = inputs_encode_key(&run->encode_key, &run->inputs, recipe, sae.formula, err);
     sae_release(&sae);
@@ -196,16 +181,22 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
 }
 
 /* log.jsonl takes part in the log while the run lasts. */
-static FILE *attach_log(struct log *log, const struct run_folder *folder)
+static enum status attach_log(FILE **file, struct log *log, const struct run_folder *folder,
+                              struct error *err)
 {
-    char *path = log ? run_folder_file(folder, "log.jsonl") : NULL;
-    FILE *file = path ? fopen(path, "ae") : NULL;
+    char *path = run_folder_file(folder, "log.jsonl");
+    enum status st = STATUS_OK;
 
-    if (file)
-        log_add_sink(log,
-                     (struct log_sink){.file = file, .level = LOG_INFO, .format = LOG_FORMAT_JSON});
+    *file = path ? fopen(path, "ae") : NULL;
+    if (!path)
+        st = error_nomem(err);
+    else if (!*file)
+        st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+    else
+        log_add_sink(
+            log, (struct log_sink){.file = *file, .level = LOG_INFO, .format = LOG_FORMAT_JSON});
     mem_free(path);
-    return file;
+    return st;
 }
 
 static void detach_log(struct log *log, FILE *file)
@@ -283,8 +274,9 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
         st = tell_finished(output, summary, report, err);
     if (st || state == RUN_FOLDER_FINISHED)
         goto out;
-    log_file = attach_log(config->log, &folder);
-    st = compute(&run, start, summary, report, err);
+    st = attach_log(&log_file, config->log, &folder, err);
+    if (!st)
+        st = compute(&run, start, summary, report, err);
     detach_log(config->log, log_file);
     if (!st)
         st = run_folder_finish(&folder, err);

@@ -24,6 +24,7 @@ struct check {
     struct text *out, *json;
     struct dataset data;
     struct memory_estimate memory;
+    struct features like; /* no rows: d_sae, sae_hash and pooling of the features there will be */
 };
 
 static void say(struct check *check, const char *name, const char *words, const char *json)
@@ -83,6 +84,10 @@ static enum status check_features(struct check *check, struct error *err)
         snprintf(json, sizeof(json), "{\"rows\":%zu,\"d_sae\":%zu,\"nonzeros\":%lld}",
                  features.rows, features.d_sae, (long long)features.indptr[features.rows]);
         say(check, "features", words, json);
+        check->like.d_sae = features.d_sae;
+        check->like.sae_hash = features.sae_hash;
+        check->like.pooling = features.pooling;
+        features.sae_hash = features.pooling = NULL;
     }
     features_release(&features);
     return st;
@@ -130,7 +135,7 @@ static enum status check_sae(struct check *check, struct error *err)
     struct text audit = {0}, json = {0};
     struct sae_stats stats = {0};
     struct sae sae = {0};
-    char words[160];
+    char words[160], hex[HASH128_HEX_SIZE];
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
@@ -166,6 +171,14 @@ static enum status check_sae(struct check *check, struct error *err)
     }
     if (!st) {
         say(check, "sae", text_string(&audit), text_string(&json));
+        check->like.d_sae = sae.d_sae;
+        hash128_hex(sae.hash, hex);
+        check->like.sae_hash = mem_strdup(hex);
+        check->like.pooling = mem_strdup(pooling_names[recipe->sae.pooling]);
+        if (!check->like.sae_hash || !check->like.pooling)
+            st = error_nomem(err);
+    }
+    if (!st) {
         check->memory = pipeline_memory(&check->data, &sae, &stats, activations,
                                         workers_count(check->config->workers));
         st = pipeline_check_memory(&check->memory, recipe, check->config->log, err);
@@ -178,8 +191,8 @@ static enum status check_sae(struct check *check, struct error *err)
     return st;
 }
 
-static enum status check_probe_file(const char *key, const char *path, const char *word,
-                                    struct error *err)
+static enum status check_probe_file(const struct check *check, const char *key, const char *kind,
+                                    const char *path, const char *word, struct error *err)
 {
     struct probe probe = {0};
     enum status st;
@@ -187,8 +200,12 @@ static enum status check_probe_file(const char *key, const char *path, const cha
     if (!path || strcmp(path, word) == 0)
         return STATUS_OK;
     st = probe_load(&probe, path, err);
+    if (st)
+        error_wrap(err, st, "%s", key);
+    else
+        st = labels_check_probe(&probe, key, kind, &check->like, err);
     probe_release(&probe);
-    return st ? error_wrap(err, st, "%s", key) : STATUS_OK;
+    return st;
 }
 
 static enum status check_labels(struct check *check, const char *key, const char *path,
@@ -230,9 +247,11 @@ static enum status check_all(struct check *check, struct error *err)
     if (!st)
         st = recipe->input.features ? check_features(check, err) : check_sae(check, err);
     if (!st)
-        st = check_probe_file("quality.probe", recipe->quality.probe, "recon", err);
+        st = check_probe_file(check, "quality.probe", "quality", recipe->quality.probe, "recon",
+                              err);
     if (!st)
-        st = check_probe_file("difficulty.probe", recipe->difficulty.probe, "", err);
+        st = check_probe_file(check, "difficulty.probe", "difficulty", recipe->difficulty.probe, "",
+                              err);
     if (!st)
         st = check_labels(check, "quality", recipe->quality.fit_labels, check->data.n_quality, err);
     if (!st)
@@ -270,6 +289,7 @@ enum status pipeline_check(const struct pipeline_config *config, struct text *ou
             text_append(json, "}\n");
         st = text_check(out, err);
     }
+    features_release(&check.like);
     dataset_release(&check.data);
     return st;
 }

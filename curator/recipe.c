@@ -550,12 +550,14 @@ static const struct setting output_settings[] = {
      .type = SETTING_U32,
      .offset = IN_RECIPE(output.samples_in_report),
      .fallback = "5",
-     .help = "samples shown per finding; 0: no texts in the report"},
+     .help = "samples shown per finding, 0: none; without effect in this version, whose "
+             "report holds no texts"},
     {.name = "redact",
      .type = SETTING_STRINGS,
      .offset = IN_RECIPE(output.redact),
      .fallback = "[]",
-     .help = "fields whose text never appears in a report"},
+     .help = "fields whose text never appears in a report; without effect in this version, "
+             "whose report holds no texts"},
     {.name = NULL},
 };
 

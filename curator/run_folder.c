@@ -70,6 +70,29 @@ enum status run_folder_mark_stage(const struct run_folder *folder, const char *n
     return st;
 }
 
+/* For file systems without links. */
+static enum status copy_file(const char *from, const char *to, struct error *err)
+{
+    struct atomic_file file = {0};
+    char block[1 << 14];
+    FILE *in = fopen(from, "re");
+    enum status st;
+    size_t n;
+
+    if (!in)
+        return error_set(err, STATUS_IO, "%s: %s", from, strerror(errno));
+    st = atomic_file_open(&file, to, err);
+    while (!st && (n = fread(block, 1, sizeof(block), in)) > 0)
+        st = atomic_file_write(&file, block, n, err);
+    if (!st && ferror(in))
+        st = error_set(err, STATUS_IO, "%s: read error", from);
+    if (!st)
+        st = atomic_file_commit(&file, err);
+    atomic_file_abort(&file);
+    fclose(in);
+    return st;
+}
+
 enum status run_folder_publish(const struct run_folder *folder, const char *name, struct error *err)
 {
     char *stage = run_folder_stage(folder, name);
@@ -78,9 +101,8 @@ enum status run_folder_publish(const struct run_folder *folder, const char *name
 
     if (!stage || !file)
         st = error_nomem(err);
-    /* A link keeps the stage whole should we be killed now; not every file system has links. */
-    else if (link(stage, file) != 0 && rename(stage, file) != 0)
-        st = error_set(err, STATUS_IO, "%s: %s", file, strerror(errno));
+    else if (link(stage, file) != 0)
+        st = copy_file(stage, file, err);
     mem_free(stage);
     mem_free(file);
     return st;
@@ -105,6 +127,17 @@ static bool is_empty_directory(const char *path)
         empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
     closedir(dir);
     return empty;
+}
+
+static bool is_mount_point(const char *path)
+{
+    char *parent = text_format("%s/..", path);
+    struct stat here, above;
+    bool differs = parent && stat(path, &here) == 0 && stat(parent, &above) == 0 &&
+                   here.st_dev != above.st_dev;
+
+    mem_free(parent);
+    return differs;
 }
 
 /* The fingerprint in a finished run's manifest; false if there is none. */
@@ -139,6 +172,10 @@ static enum status look_at_target(enum run_folder_state *state, const char *path
         return STATUS_OK;
     if (!is_directory(path))
         return error_set(err, STATUS_CONFLICT, "%s: there is a file where the run folder should be",
+                         path);
+    if (is_mount_point(path))
+        return error_set(err, STATUS_CONFLICT,
+                         "%s: is a mount point, which cannot be replaced: name a folder in it",
                          path);
     if (is_empty_directory(path))
         return STATUS_OK;
@@ -177,7 +214,7 @@ static enum status take_lock(struct run_folder *folder, struct error *err)
 
     if (!path)
         return error_nomem(err);
-    fd = descriptor_above_zero(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    fd = descriptor_above_zero(open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
     if (fd < 0) {
         st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -252,9 +289,16 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
     char *mark = run_folder_stage(folder, "fingerprint");
     char found[HASH128_HEX_SIZE] = "";
     enum status st = STATUS_OK;
+    bool ours;
 
     if (!stages || !mark) {
         st = error_nomem(err);
+        goto out;
+    }
+    ours = read_mark(mark, found) || read_fingerprint(folder->work, found) ||
+           access(folder->work, F_OK) != 0 || is_empty_directory(folder->work);
+    if (!ours) {
+        st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
         goto out;
     }
     if (mode == RUN_FOLDER_FRESH) {
@@ -270,11 +314,6 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
                            folder->work);
             goto out;
         }
-    } else if (is_directory(folder->work) && !is_empty_directory(folder->work) &&
-               !is_directory(stages) && !read_fingerprint(folder->work, found)) {
-        /* Stages go first when a run finishes; its manifest tells one that was killed just then. */
-        st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
-        goto out;
     }
     st = directory_make(stages, err);
     if (!st)
@@ -304,6 +343,15 @@ static enum status make_parent(const char *path, struct error *err)
     return st;
 }
 
+static enum status remove_stages(const char *dir, struct error *err)
+{
+    char *stages = text_format("%s/.stages", dir);
+    enum status st = stages ? directory_remove(stages, err) : error_nomem(err);
+
+    mem_free(stages);
+    return st;
+}
+
 enum status run_folder_open(struct run_folder *folder, enum run_folder_state *state,
                             const char *path, struct hash128 fingerprint, enum run_folder_mode mode,
                             struct error *err)
@@ -314,9 +362,15 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
 
     *folder = (struct run_folder){0};
     hash128_hex(fingerprint, hex);
+    if (n == 0)
+        return error_set(err, STATUS_INVALID, "the run folder has no name");
+    folder->mode = mode;
     while (n > 1 && path[n - 1] == '/')
         n--;
-    folder->path = mem_strndup(path, n);
+    /* A link or "." cannot be renamed over: what it stands for can. */
+    folder->path = realpath(path, NULL);
+    if (!folder->path)
+        folder->path = mem_strndup(path, n);
     if (!folder->path)
         return error_nomem(err);
     folder->work = text_format("%s.partial", folder->path);
@@ -331,6 +385,8 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
         st = look_at_target(state, folder->path, hex, mode, err);
     if (!st && *state == RUN_FOLDER_READY)
         st = prepare_work(folder, hex, mode, err);
+    if (!st && *state == RUN_FOLDER_FINISHED)
+        st = remove_stages(folder->path, err); /* of a run that was killed when all but done */
 out:
     /* Whatever is in the work folder is not ours to remove. */
     if (st || *state == RUN_FOLDER_FINISHED)
@@ -339,76 +395,88 @@ out:
 }
 
 /* Put `work` where `path` is; what was there goes to `work`, if anything. */
-static enum status exchange(const char *work, const char *path, struct error *err)
+/*
+ * Put the work folder where DIR is. What stands there now was looked at when the run began, hours
+ * ago perhaps: only a run of ours that is to be replaced may go.
+ */
+static enum status exchange(const struct run_folder *folder, struct error *err)
 {
+    const char *work = folder->work, *path = folder->path;
+    char found[HASH128_HEX_SIZE];
+
     if (rename(work, path) == 0)
         return STATUS_OK;
-    if (errno == ENOTEMPTY || errno == EEXIST) {
-        if (renameat2(AT_FDCWD, work, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
-            return directory_remove(work, err);
-    }
+    if (errno != ENOTEMPTY && errno != EEXIST)
+        return error_set(err, STATUS_IO, "renaming %s to %s: %s", work, path, strerror(errno));
+    if (folder->mode != RUN_FOLDER_FRESH || !read_fingerprint(path, found))
+        return error_set(err, STATUS_CONFLICT,
+                         "%s: something else appeared there while the run was at work; the "
+                         "finished run is in %s",
+                         path, work);
+    if (renameat2(AT_FDCWD, work, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
+        return directory_remove(work, err);
+    /* Not every file system can exchange: for a moment there is no DIR, never half of one. */
+    if (directory_remove(path, err) == STATUS_OK && rename(work, path) == 0)
+        return STATUS_OK;
     return error_set(err, STATUS_IO, "renaming %s to %s: %s", work, path, strerror(errno));
 }
 
 enum status run_folder_finish(struct run_folder *folder, struct error *err)
 {
-    char *stages = text_format("%s/.stages", folder->work);
     char *parent = mem_strdup(folder->path);
     enum status st = STATUS_OK;
     char *slash;
 
-    if (!stages || !parent) {
+    if (!parent) {
         st = error_nomem(err);
         goto out;
     }
-    st = directory_remove(stages, err);
+    st = directory_sync(folder->work, err);
     if (!st)
-        st = directory_sync(folder->work, err);
-    if (!st)
-        st = exchange(folder->work, folder->path, err);
+        st = exchange(folder, err);
     if (!st) {
         slash = strrchr(parent, '/');
         if (slash)
             slash[slash == parent ? 1 : 0] = '\0';
         st = directory_sync(slash ? parent : ".", err);
     }
+    /* Last: until DIR is in place, a run that is killed or refused resumes from its stages. */
+    if (!st)
+        st = remove_stages(folder->path, err);
 out:
-    mem_free(stages);
     mem_free(parent);
     unlock(folder);
     return st;
 }
 
-static bool has_finished_stage(const struct run_folder *folder)
+/* Is it certain that no stage is finished? Work that may be worth something is not removed. */
+static bool holds_nothing(const struct run_folder *folder)
 {
     char *stages = text_format("%s/.stages", folder->work);
     DIR *dir = stages ? opendir(stages) : NULL;
     const struct dirent *entry;
-    bool found = false;
+    bool nothing = dir != NULL;
 
-    while (dir && !found && (entry = readdir(dir)))
-        found = strncmp(entry->d_name, "mark-", 5) == 0;
+    while (nothing && (entry = readdir(dir)))
+        nothing = strncmp(entry->d_name, "mark-", 5) != 0;
     if (dir)
         closedir(dir);
     mem_free(stages);
-    return found;
+    return nothing;
 }
 
 void run_folder_close(struct run_folder *folder, enum run_folder_end end)
 {
     char *mark;
-    enum status st = STATUS_OK;
 
     if (!folder->work)
         return;
     mark = run_folder_stage(folder, "fingerprint");
-    if (!has_finished_stage(folder))
-        st = directory_remove(folder->work, NULL);
+    /* Should either fail, a work folder stays behind, which --fresh replaces. */
+    if (holds_nothing(folder))
+        (void)!directory_remove(folder->work, NULL);
     else if (mark && end == RUN_FOLDER_FAILED)
-        st = atomic_file_write_all(mark, failed_mark, strlen(failed_mark), NULL);
-    if (st) {
-        /* What stays behind is a work folder that --fresh replaces. */
-    }
+        (void)!atomic_file_write_all(mark, failed_mark, strlen(failed_mark), NULL);
     mem_free(mark);
     unlock(folder);
 }

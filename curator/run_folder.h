@@ -17,20 +17,21 @@
 #include "base/error.h"
 #include "base/hash.h"
 
+enum run_folder_mode {
+    RUN_FOLDER_RESUME, /* go on where an interrupted run stopped; leave finished ones alone */
+    RUN_FOLDER_FRESH,  /* replace whatever run is there */
+};
+
 struct run_folder {
     char *path;  /* DIR */
     char *work;  /* DIR.partial; NULL while closed */
     int lock_fd; /* 0: closed */
+    enum run_folder_mode mode;
 };
 
 enum run_folder_state {
     RUN_FOLDER_READY,    /* work folder open, go on */
     RUN_FOLDER_FINISHED, /* DIR is a finished run of the same fingerprint: nothing to do */
-};
-
-enum run_folder_mode {
-    RUN_FOLDER_RESUME, /* go on where an interrupted run stopped; leave finished ones alone */
-    RUN_FOLDER_FRESH,  /* replace whatever run is there */
 };
 
 /*
@@ -42,7 +43,11 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
                             const char *path, struct hash128 fingerprint, enum run_folder_mode mode,
                             struct error *err);
 
-/* Rename the work folder into place, without its stages. The folder is closed then. */
+/*
+ * Rename the work folder into place, without its stages. The folder is closed then.
+ * STATUS_CONFLICT: something else has come to stand there; the finished run stays in the work
+ * folder.
+ */
 MUST_CHECK
 enum status run_folder_finish(struct run_folder *folder, struct error *err);
 

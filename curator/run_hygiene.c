@@ -27,6 +27,7 @@ static void flag_conflicts(struct run *run, const size_t *rows, size_t n)
 {
     for (size_t begin = 0; begin < n;) {
         const struct sample *first = &run->data.samples[rows[begin]];
+        const struct sample *answered = NULL;
         bool conflict = false;
         size_t end = begin;
 
@@ -35,12 +36,15 @@ static void flag_conflicts(struct run *run, const size_t *rows, size_t n)
 
             if (!hash128_equal(s->prompt_hash, first->prompt_hash))
                 break;
-            if (s->has_answer != first->has_answer ||
-                !hash128_equal(s->answer_hash, first->answer_hash))
+            if (!s->has_answer)
+                continue; /* no answer contradicts none */
+            if (!answered)
+                answered = s;
+            else if (!hash128_equal(s->answer_hash, answered->answer_hash))
                 conflict = true;
         }
         for (size_t i = begin; conflict && i < end; i++)
-            run->verdicts[rows[i]].conflicting_answer = true;
+            run->verdicts[rows[i]].conflicting_answer = run->data.samples[rows[i]].has_answer;
         begin = end;
     }
 }
@@ -234,7 +238,7 @@ static enum status decontaminate(struct run *run, size_t *rows, struct error *er
         if (run->recipe->decontaminate.action == ACTION_DROP)
             run_drop(run, rows[i], STAGE_DECONTAMINATE, REASON_CONTAMINATED);
         else
-            v->reason = REASON_CONTAMINATED;
+            v->contaminated = true;
         v->value = (double)shared;
         v->threshold = 1;
         v->benchmark = items.file[item];

@@ -140,7 +140,24 @@ static void append_reason(struct text *t, const struct verdict *v)
 
 static void append_flags(struct text *t, const struct verdict *v)
 {
-    text_appendf(t, ",\"flags\":[%s]", v->conflicting_answer ? "\"conflicting_answer\"" : "");
+    const struct {
+        bool set;
+        const char *name;
+    } flags[] = {
+        {v->conflicting_answer, "conflicting_answer"},
+        {v->contaminated, "contaminated"},
+        {v->low_quality, "low_quality"},
+    };
+    const char *comma = "";
+
+    text_append(t, ",\"flags\":[");
+    for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+        if (!flags[i].set)
+            continue;
+        text_appendf(t, "%s\"%s\"", comma, flags[i].name);
+        comma = ",";
+    }
+    text_append(t, "]");
 }
 
 static void append_score_line(struct text *t, const struct run *run, size_t row)
@@ -282,7 +299,8 @@ static enum status write_quarantine(const struct run *run, struct error *err)
     for (size_t row = 0; !st && row < run->data.n; row++) {
         const struct sample *s = &run->data.samples[row];
 
-        if (s->problem.length == 0)
+        /* Lines too long to be kept are named in the log and in dropped.jsonl only. */
+        if (s->problem.length == 0 || s->line.length == 0)
             continue;
         append_span(&out.text, run, s->line);
         text_append_char(&out.text, '\n');

@@ -28,9 +28,9 @@ static struct tally count(const struct run *run)
         t.stage[v->stage]++;
         if (!verdict_alive(v))
             t.reason[v->reason]++;
-        else if (v->reason == REASON_LOW_QUALITY)
+        if (v->low_quality)
             t.flagged_quality++;
-        else if (v->reason == REASON_CONTAMINATED)
+        if (v->contaminated)
             t.flagged_contaminated++;
         if (v->conflicting_answer)
             t.conflicting++;

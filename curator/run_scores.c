@@ -13,26 +13,6 @@
 #include "curator/labels.h"
 #include "curator/run.h"
 
-/* A probe learned on other features gives numbers, but not the ones it was validated for. */
-static enum status check_probe(const struct probe *probe, const struct run *run, const char *key,
-                               const char *kind, struct error *err)
-{
-    const struct features *f = &run->features;
-
-    if (probe->kind && strcmp(probe->kind, kind) != 0)
-        return error_set(err, STATUS_INVALID, "%s: the file holds a %s probe, expected %s", key,
-                         probe->kind, kind);
-    if (probe->sae_hash && f->sae_hash && strcmp(probe->sae_hash, f->sae_hash) != 0)
-        return error_set(err, STATUS_INVALID,
-                         "%s: the probe was fitted on features of SAE %s, these come from %s", key,
-                         probe->sae_hash, f->sae_hash);
-    if (probe->pooling && f->pooling && strcmp(probe->pooling, f->pooling) != 0)
-        return error_set(err, STATUS_INVALID,
-                         "%s: the probe was fitted on '%s' pooling, these features are '%s'", key,
-                         probe->pooling, f->pooling);
-    return STATUS_OK;
-}
-
 /* What a score is asked for. */
 struct score_request {
     const char *name;         /* "quality" */
@@ -116,7 +96,7 @@ static enum status model(struct score *score, struct run *run, const struct scor
         score->source = "probe";
         st = probe_load(&score->probe, request->probe, err);
         if (!st)
-            st = check_probe(&score->probe, run, key, request->name, err);
+            st = labels_check_probe(&score->probe, key, request->name, &run->features, err);
     } else {
         score->source = "fit";
         if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {
@@ -148,6 +128,9 @@ static void log_validation(const struct run *run, const char *name, const struct
               name, v->n, v->spearman, v->length_spearman, v->extras_spearman, v->r2, probe->alpha,
               probe->nonzero);
 }
+
+/* Below this a quality probe is called weak: only a warning, the figures stand beside it. */
+#define WEAK_SPEARMAN 0.1
 
 static enum status score_quality(struct run *run, struct error *err)
 {
@@ -191,8 +174,16 @@ static enum status score_quality(struct run *run, struct error *err)
         return STATUS_OK;
     }
     st = model(score, run, &request, err);
-    if (!st)
+    if (!st) {
+        const struct probe_validation *v = &score->probe.validation;
+
         log_validation(run, "quality", &score->probe);
+        if (!(v->spearman >= WEAK_SPEARMAN))
+            log_event(run->log, LOG_WARNING, "quality",
+                      "the quality probe hardly ranks labels that it has not seen (Spearman %.3f "
+                      "out of fold): what the filter drops is not far from a random choice",
+                      v->spearman);
+    }
     return st;
 }
 
@@ -207,8 +198,16 @@ static enum status check_difficulty(struct run *run, struct error *err)
     bool only_length =
         !too_weak && !isnan(v->length_spearman) && !(v->spearman > fabs(v->length_spearman));
 
-    if (!ordering || (!too_weak && !only_length))
+    if (!too_weak && !only_length)
         return STATUS_OK;
+    if (!ordering) {
+        log_event(run->log, LOG_WARNING, "difficulty",
+                  "the difficulty proxy would be refused for ordering (Spearman %.3f out of fold, "
+                  "length alone %.3f)%s",
+                  v->spearman, v->length_spearman,
+                  recipe->difficulty.window.n ? ": difficulty.window goes by it all the same" : "");
+        return STATUS_OK;
+    }
     if (recipe->difficulty.force) {
         run->difficulty.refused = true;
         log_event(run->log, LOG_WARNING, "difficulty",
@@ -383,7 +382,7 @@ enum status run_quality_rule(struct run *run, struct error *err)
         if (recipe->quality.action == ACTION_DROP)
             run_drop(run, rows[i], STAGE_QUALITY, REASON_LOW_QUALITY);
         else
-            v->reason = REASON_LOW_QUALITY;
+            v->low_quality = true;
         v->value = scores[i];
         v->threshold = run->quality_threshold;
     }

@@ -71,6 +71,7 @@ struct verdict {
     double value, threshold; /* what was compared; NaN: nothing was */
     const char *benchmark;   /* the file it overlaps with, or NULL; borrowed from the recipe */
     bool conflicting_answer; /* same prompt as another row, other answer */
+    bool contaminated, low_quality; /* kept all the same: action: flag */
 };
 
 /* Still in the running: neither dropped nor past the end. */

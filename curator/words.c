@@ -1,6 +1,7 @@
 #include "curator/words.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -9,6 +10,12 @@ void words_release(struct words *words)
     mem_free(words->bytes);
     mem_free(words->starts);
     *words = (struct words){0};
+}
+
+/* Signs that change what a formula says; other punctuation only separates. */
+static bool is_operator(char c)
+{
+    return c && strchr("+-*/=<>^%|", c);
 }
 
 /* Not isalnum(): words must not depend on the locale. */
@@ -32,6 +39,29 @@ static bool reserve_start(struct words *words)
     return ok;
 }
 
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Where the word that begins at i ends; i if none does. "1.5" and "1,000" are one word. */
+static size_t word_end(struct text_view text, size_t i)
+{
+    if (is_operator(text.bytes[i]))
+        return i + 1;
+    for (; i < text.length; i++) {
+        char c = text.bytes[i];
+
+        if (is_word_byte((unsigned char)c))
+            continue;
+        if ((c == '.' || c == ',') && i > 0 && is_digit(text.bytes[i - 1]) && i + 1 < text.length &&
+            is_digit(text.bytes[i + 1]))
+            continue;
+        break;
+    }
+    return i;
+}
+
 enum status words_split(struct words *words, struct text_view text, struct error *err)
 {
     void *p = words->bytes;
@@ -39,20 +69,22 @@ enum status words_split(struct words *words, struct text_view text, struct error
     bool ok;
 
     words->n = 0;
-    /* Words take no more bytes than the text, the space after the last word aside. */
-    ok = text.length < SIZE_MAX && mem_grow(&p, &words->bytes_capacity, text.length + 1, 1);
+    /* Every byte may be a word of its own, with a space behind it. */
+    ok = text.length < SIZE_MAX / 2 && mem_grow(&p, &words->bytes_capacity, 2 * text.length + 1, 1);
     words->bytes = p;
     if (!ok || !reserve_start(words))
         return error_nomem(err);
     for (size_t i = 0; i < text.length;) {
-        if (!is_word_byte((unsigned char)text.bytes[i])) {
+        size_t end = word_end(text, i);
+
+        if (end == i) {
             i++;
             continue;
         }
         if (!reserve_start(words))
             return error_nomem(err);
         words->starts[words->n++] = length;
-        for (; i < text.length && is_word_byte((unsigned char)text.bytes[i]); i++)
+        for (; i < end; i++)
             words->bytes[length++] = lower(text.bytes[i]);
         words->bytes[length++] = ' ';
     }

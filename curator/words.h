@@ -1,9 +1,11 @@
 /*
  * curator/words.h - a text as its words, for comparing texts by runs of words.
  *
- * Words are maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased. They are stored
- * one after another, a space after each: a run of words is then one run of bytes, and two runs of
- * words are equal exactly if their bytes are.
+ * Words are maximal runs of letters, digits and bytes >= 0x80, ASCII lowercased, a '.' or ','
+ * between digits included ("1.5"); each of + - * / = < > ^ % | is a word of its own, since prompts
+ * that differ in a sign are not duplicates. They are stored one after another, a space after each:
+ * a run of words is then one run of bytes, and two runs of words are equal exactly if their bytes
+ * are.
  */
 #ifndef CURATOR_WORDS_H
 #define CURATOR_WORDS_H

@@ -305,7 +305,9 @@ static void add_metadata(struct safetensors_metadata *metadata, size_t *n, char 
 
 enum status features_write(const struct features *features, const char *path, struct error *err)
 {
-    const struct features *f = features;
+    int64_t none = 0;
+    struct features store = *features;
+    const struct features *f = &store;
     struct safetensors_metadata metadata[6];
     struct safetensors_item items[7];
     size_t n_metadata = 0, n_items = 0;
@@ -313,6 +315,9 @@ enum status features_write(const struct features *features, const char *path, st
     uint64_t nnz;
     enum status st;
 
+    /* A store of no rows may come without the one entry that indptr has all the same. */
+    if (!store.indptr)
+        store.indptr = &none;
     snprintf(d_sae, sizeof(d_sae), "%zu", f->d_sae);
     if (f->d_sae == 0 || f->d_sae > D_SAE_MAX)
         return error_set(err, STATUS_INVALID, "'%s': d_sae is %zu, expected 1 to %" PRIu64, path,

@@ -567,6 +567,11 @@ const char *json_type_name(enum json_type type)
     return names[type];
 }
 
+bool json_has(const struct json *object, const char *key)
+{
+    return json_type(object) == JSON_OBJECT && json_object_object_get_ex(to_c(object), key, NULL);
+}
+
 const struct json *json_member(const struct json *object, const char *key)
 {
     struct json_object *value = NULL;

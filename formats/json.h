@@ -56,7 +56,8 @@ enum json_type json_type(const struct json *node); /* JSON_NULL for NULL */
 const char *json_type_name(enum json_type type);   /* "a string", "an object", ... */
 
 const struct json *json_member(const struct json *object, const char *key); /* NULL if absent */
-size_t json_length(const struct json *node); /* members or elements; 0 for scalars */
+bool json_has(const struct json *object, const char *key); /* a member may be null */
+size_t json_length(const struct json *node);               /* members or elements; 0 for scalars */
 const struct json *json_element(const struct json *array, size_t i);
 
 /* Members in file order: for (struct json_iterator it = json_iterate(o); json_next(&it);) */

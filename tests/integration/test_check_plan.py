@@ -52,8 +52,11 @@ def write_folder(folder, plan, rest=(), batches="", shift=0):
     (folder / "data.jsonl").write_text("".join('{"n":%d}\n' % row for row in range(9)))
     (folder / "recipe.lock.yaml").write_text(
         "version: 1\nname: hand # made\nseed: 42\nquality:\n  size: 7\n"
-        + (batches or "batches:\n  size: 2\n  order: easy_to_hard\n  grouping: cluster\n"
-           "  mixing: 0\n  mixing_chain: false\n  drop_last: false\n")
+        + (
+            batches
+            or "batches:\n  size: 2\n  order: easy_to_hard\n  grouping: cluster\n"
+            "  mixing: 0\n  mixing_chain: false\n  drop_last: false\n"
+        )
         + "online:\n  size: 9\n"
     )
 
@@ -116,13 +119,13 @@ class CheckPlan(unittest.TestCase):
     def test_hashes_equal_those_of_xxhash(self):
         # XXH3_64bits_withSeed of libxxhash 0.8.1
         for row, seed, expected in (
-            (0x0, 0x0, 0xc77b3abb6f87acd9),
-            (0x1, 0x2a, 0xe3acd5dec7d7d3fb),
-            (0x2, 0x7, 0x5548d62560eb7951),
-            (0x4d, 0xdeadbeefcafebabe, 0x60632370e8270b53),
-            (0x75bcd15, 0x1, 0x9a50464131fae77d),
-            (0xfedcba9876543210, 0x123456789abcdef, 0xda592158c24712af),
-            (0xffffffffffffffff, 0xffffffffffffffff, 0xda8f77a4d5c399ea),
+            (0x0, 0x0, 0xC77B3ABB6F87ACD9),
+            (0x1, 0x2A, 0xE3ACD5DEC7D7D3FB),
+            (0x2, 0x7, 0x5548D62560EB7951),
+            (0x4D, 0xDEADBEEFCAFEBABE, 0x60632370E8270B53),
+            (0x75BCD15, 0x1, 0x9A50464131FAE77D),
+            (0xFEDCBA9876543210, 0x123456789ABCDEF, 0xDA592158C24712AF),
+            (0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0xDA8F77A4D5C399EA),
         ):
             self.assertEqual(check_plan.xxh3_64_of_row(row, seed), expected)
 

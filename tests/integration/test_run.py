@@ -365,6 +365,95 @@ class Edges(SaerlCase):
         self.run_world("--set", "input.data=['data[1].jsonl']")
         self.assertEqual(len(self.scores()), 3)
 
+    def test_result_does_not_depend_on_places_or_threads(self):
+        self.write_world(9)
+        self.run_world()
+        self.run_world("--set", "resources.threads=1")
+        moved = self.dir / "moved"
+        moved.mkdir()
+        for name in ("data.jsonl", "acts.safetensors", "sae", "recipe.yaml", "out"):
+            (self.dir / name).rename(moved / name)
+        done = self.saerl("run", moved / "recipe.yaml", "-o", moved / "out")
+        self.assertIn("finished already", done.stdout)
+
+    def test_flags_stand_side_by_side(self):
+        rows = [{"prompt": "item number %d" % i, "q": i % 2} for i in range(20)]
+        self.write_world(20, rows=rows)
+        write_jsonl(self.dir / "bench.jsonl", [{"text": rows[3]["prompt"]}])
+        self.run_world(
+            "--set",
+            "decontaminate.against=[bench.jsonl]",
+            "--set",
+            "decontaminate.action=flag",
+            "--set",
+            "quality.probe=recon",
+            "--set",
+            "quality.action=flag",
+            "--set",
+            "quality.keep_top=0",
+            "--set",
+            "quality.max_drop_per_cluster=1",
+        )
+        self.assertEqual(self.scores()[3]["flags"], ["contaminated", "low_quality"])
+        self.assertTrue(all(s["kept"] for s in self.scores()))
+
+    def test_folders_of_others_survive(self):
+        self.write_world(4)
+        (self.dir / "g.partial").mkdir()
+        (self.dir / "g.partial" / "mine").write_text("precious")
+        for more in ((), ("--fresh",)):
+            self.refuses("not ours", "run", "recipe.yaml", "-o", "g", *more, code=5)
+        self.assertEqual((self.dir / "g.partial" / "mine").read_text(), "precious")
+        (self.dir / "target").write_text("precious")
+        (self.dir / "h.partial.lock").symlink_to("target")
+        self.refuses("h.partial.lock", "run", "recipe.yaml", "-o", "h", code=1)
+        self.assertEqual((self.dir / "target").read_text(), "precious")
+        (self.dir / "real").mkdir()
+        (self.dir / "link").symlink_to("real")
+        self.saerl("run", "recipe.yaml", "-o", "link")
+        self.assertTrue((self.dir / "real" / "kept.jsonl").is_file())
+
+    def test_a_sign_makes_another_problem(self):
+        rows = [
+            {"prompt": p}
+            for p in (
+                "What is x if x + 3 = 10 ?",
+                "What is x if x - 3 = 10 ?",
+                "Compute 1.5 * 2",
+                "Compute 1 5 / 2",
+            )
+        ]
+        self.write_world(4, rows=rows)
+        self.run_world("--set", "dedup.near.enabled=true")
+        self.assertTrue(all(s["kept"] for s in self.scores()))
+
+    def test_weak_probes_are_said_aloud(self):
+        rows = [
+            {"prompt": "p%d" % i, "q": (i * 7919) % 2, "d": (i * 104729 % 97) / 97}
+            for i in range(60)
+        ]
+        self.write_world(60, rows=rows)
+        done = self.run_world(
+            "--set",
+            "input.fields.quality=q",
+            "--set",
+            "quality.fit_labels=field",
+            "--set",
+            "input.fields.difficulty=d",
+            "--set",
+            "difficulty.fit_labels=field",
+            "--set",
+            "controls.permute_features=true",
+            "--set",
+            "batches.order=random",
+            "--set",
+            "difficulty.window=[0,0.5]",
+            "--set",
+            "input.fields.answer=nope",
+        )
+        self.assertIn("difficulty.window goes by it all the same", done.stderr)
+        self.assertIn("input.fields.answer: no row has 'nope'", done.stderr)
+
     def test_sidelined_stages(self):
         """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""
         words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"

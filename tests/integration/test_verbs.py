@@ -143,6 +143,13 @@ class Encode(SaerlCase):
         done = self.encode("--set", "sae.force_hook=true")
         self.assertIn("model 'other'", done.stderr)
 
+    def test_no_samples_at_all(self):
+        self.write_world(1)
+        write_safetensors(self.dir / "acts.safetensors", {"activations": ("F32", [0, 8], [])})
+        self.encode()
+        tensors, _ = read_safetensors(self.dir / "f.safetensors")
+        self.assertEqual(tensors["indptr"], (0,))
+
     def test_heads_are_flattened(self):
         self.write_world(4)
         self.encode("--tokens")

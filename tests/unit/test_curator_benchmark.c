@@ -31,7 +31,7 @@ static void benchmark_finds_shared_runs_of_words(void **state)
     assert_int_equal(benchmark_index_add(index, view("..."), NULL), STATUS_OK);
     assert_int_equal(benchmark_index_add(index, view("two words"), NULL), STATUS_OK);
     assert_int_equal(benchmark_index_add(index, view("so: many apples are red"), NULL), STATUS_OK);
-    assert_match(index, "SO MANY APPLES -- ARE red", 0, 3); /* runs of item 3, one of item 0 */
+    assert_match(index, "SO MANY APPLES :: ARE red", 0, 3); /* runs of item 3, one of item 0 */
     assert_match(index, "apples are red", 3, 1);
     assert_match(index, "many apples", DUPLICATE_NONE, 0);
     assert_match(index, "two, words", 2, 1);

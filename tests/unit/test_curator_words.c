@@ -23,11 +23,15 @@ static void words_are_runs_of_letters_and_digits(void **state)
 
     (void)state;
     assert_int_equal(words_split(&words, view("  What's 2x+\xc3\xa9T\n(ok)?"), NULL), STATUS_OK);
-    assert_int_equal(words.n, 5);
-    assert_int_equal(words_runs(&words, 2), 4);
+    assert_int_equal(words.n, 6);
+    assert_int_equal(words_runs(&words, 2), 5);
     assert_run(&words, 0, 1, "what ");
     assert_run(&words, 0, 2, "what s ");
-    assert_run(&words, 3, 2, "\xc3\xa9t ok ");
+    assert_run(&words, 2, 2, "2x + ");
+    assert_run(&words, 4, 2, "\xc3\xa9t ok ");
+    assert_int_equal(words_split(&words, view("1.5-1,000. 2.x"), NULL), STATUS_OK);
+    assert_int_equal(words.n, 5);
+    assert_run(&words, 0, 5, "1.5 - 1,000 2 x ");
     words_release(&words);
 }
 
@@ -49,7 +53,7 @@ static void a_text_without_words_has_no_runs(void **state)
     struct words words = {0};
 
     (void)state;
-    assert_int_equal(words_split(&words, view(" -- \t!"), NULL), STATUS_OK);
+    assert_int_equal(words_split(&words, view(" .. \t!"), NULL), STATUS_OK);
     assert_int_equal(words_runs(&words, 1), 0);
     assert_int_equal(words_split(&words, (struct text_view){0}, NULL), STATUS_OK);
     assert_int_equal(words_runs(&words, 1), 0);
