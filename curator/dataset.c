@@ -540,7 +540,8 @@ static void warn_field(const struct log *log, const char *key, const char *path,
             key, path);
 }
 
-static void warn(const struct dataset *data, const struct recipe *recipe, const struct log *log)
+static void say_oddities(const struct dataset *data, const struct recipe *recipe,
+                         const struct log *log)
 {
     const double *range = recipe->input.difficulty_scale.range.items;
     /* "id" is the default: data without ids is common and goes by keys. */
@@ -605,7 +606,7 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
     if (!st)
         st = check_ids(data, err);
     if (!st)
-        warn(data, recipe, log);
+        say_oddities(data, recipe, log);
     jsonl_close(reader);
     fields_release(&fields);
     if (st)
