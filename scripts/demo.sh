@@ -14,7 +14,14 @@ case $dir in
 esac
 
 scripts/setup.sh
-[ -f build/demo/build.ninja ] || meson setup build/demo >/dev/null
+if [ ! -f build/demo/build.ninja ]; then
+    mkdir -p build
+    # Meson tells what is wrong on standard output, among much else.
+    meson setup build/demo >build/demo.log 2>&1 || {
+        cat build/demo.log >&2
+        exit 1
+    }
+fi
 ninja -C build/demo saerl
 
 "$root/build/demo/saerl" demo "$dir"

@@ -1,7 +1,7 @@
 # The Debian 12 packages of this project, in one place; scripts/setup.sh sources this file.
 # shellcheck shell=sh disable=SC2034
 
-# Compiling the program and running the plain `meson test`.
+# Compiling the program and its tests, and running them with meson.
 build_packages='
 gcc libc6-dev
 meson ninja-build pkg-config python3
@@ -13,6 +13,7 @@ libxxhash-dev
 libyaml-dev
 libzmq3-dev
 scdoc
+zlib1g-dev
 '
 
 # The other half of scripts/test.sh: the second compiler, sanitizers, analysers, valgrind.
