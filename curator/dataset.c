@@ -301,7 +301,7 @@ static enum status read_difficulty(struct dataset *data, struct sample *sample,
                                    const struct json *rewards, const struct json *column,
                                    const struct recipe *recipe, struct error *err)
 {
-    double raw;
+    double raw = NAN;
     enum status st = read_rewards(&sample->difficulty, rewards, err);
 
     if (!st)
