@@ -130,12 +130,19 @@ static enum status write_batches(const struct run *run, struct error *err)
     return output_close(&out, st, err);
 }
 
+/* A row that is kept with a flag has the reason noted for which it would have gone. */
 static void append_reason(struct text *t, const struct verdict *v)
 {
-    if (v->reason == REASON_NONE)
+    enum reason reason = v->reason;
+
+    if (reason == REASON_NONE && v->contaminated)
+        reason = REASON_CONTAMINATED;
+    else if (reason == REASON_NONE && v->low_quality)
+        reason = REASON_LOW_QUALITY;
+    if (reason == REASON_NONE)
         text_append(t, "null");
     else
-        text_appendf(t, "\"%s\"", reason_name(v->reason));
+        text_appendf(t, "\"%s\"", reason_name(reason));
 }
 
 static void append_flags(struct text *t, const struct verdict *v)

@@ -396,6 +396,8 @@ class Edges(SaerlCase):
         )
         self.assertEqual(self.scores()[3]["flags"], ["contaminated", "low_quality"])
         self.assertTrue(all(s["kept"] for s in self.scores()))
+        reasons = [s["reason"] for s in self.scores()]
+        self.assertEqual(reasons, ["contaminated" if i == 3 else "low_quality" for i in range(20)])
 
     def test_folders_of_others_survive(self):
         self.write_world(4)
