@@ -30,7 +30,8 @@ enum status cli_start(struct cli *cli, struct error *err)
 
         if (allowed == ~0u)
             return error_set(err, STATUS_INVALID,
-                             "--cpu-mask: found '%s', expected scalar, avx2 or avx512",
+                             "--cpu-mask: found '%s', expected scalar, neon, avx2, avx512, "
+                             "avx512vnni, avx512bf16 or amx",
                              cli->cpu_mask);
         flags &= allowed;
     }

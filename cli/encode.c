@@ -158,6 +158,9 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, &cli->log, err);
     if (!st)
+        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, &cli->kernels,
+                         cli->workers, err);
+    if (!st)
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm, &cli->kernels,
                                cli->workers, err);
     if (!st) {

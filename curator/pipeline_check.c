@@ -157,6 +157,9 @@ static enum status check_sae(struct check *check, struct error *err)
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, check->config->log, err);
     if (!st)
+        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, check->config->kernels,
+                         check->config->workers, err);
+    if (!st)
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm,
                                check->config->kernels, check->config->workers, err);
     if (!st) {

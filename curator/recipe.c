@@ -665,9 +665,6 @@ static enum status cross_check(const struct recipe *recipe, struct error *err)
     if (recipe->difficulty.probe && recipe->difficulty.fit_labels)
         return error_set(err, STATUS_INVALID,
                          "difficulty: both probe and fit_labels are given, expected one of them");
-    if (recipe->sae.precision == PRECISION_FAST)
-        return error_set(err, STATUS_INVALID,
-                         "sae.precision: fast is not available in this version, use exact");
     if (recipe->output.report & REPORT_HTML)
         return error_set(err, STATUS_INVALID,
                          "output.report: the HTML report does not exist in this version, use json");

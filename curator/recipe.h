@@ -43,11 +43,6 @@ enum difficulty_control {
     CONTROL_LABEL,
 };
 
-enum precision {
-    PRECISION_EXACT,
-    PRECISION_FAST,
-};
-
 struct recipe {
     uint32_t version;
     char *name;
@@ -74,7 +69,7 @@ struct recipe {
         struct sae_overrides overrides;
         int pooling; /* enum pooling */
         double sink_norm;
-        int precision; /* enum precision */
+        int precision; /* enum sae_precision */
         bool force_hook;
     } sae;
     struct {

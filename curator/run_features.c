@@ -132,6 +132,9 @@ static enum status encode(struct run *run, struct error *err)
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, run->log, err);
     if (!st)
+        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, run->kernels,
+                         run->workers, err);
+    if (!st)
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm, run->kernels,
                                run->workers, err);
     if (!st)

@@ -22,9 +22,10 @@ const char *blas_version(void)
     return openblas_get_config();
 }
 
-void blas_gemm(struct matrix_view a, struct matrix_view b, struct matrix *out, enum blas_mode mode)
+void blas_gemm_nt(struct matrix_view a, struct matrix_view b, struct matrix *out,
+                  enum blas_mode mode)
 {
-    assert(a.cols == b.rows && out->rows == a.rows && out->cols == b.cols);
+    assert(a.cols == b.cols && out->rows == a.rows && out->cols == b.rows);
     assert(a.stride >= a.cols && b.stride >= b.cols && out->stride >= out->cols);
     assert(a.rows <= INT_MAX && a.stride <= INT_MAX && b.stride <= INT_MAX &&
            out->stride <= INT_MAX);
@@ -35,7 +36,7 @@ void blas_gemm(struct matrix_view a, struct matrix_view b, struct matrix *out, e
             memset(out->data + i * out->stride, 0, out->cols * sizeof(*out->data));
         return;
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)a.rows, (int)b.cols, (int)a.cols, 1,
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)a.rows, (int)b.rows, (int)a.cols, 1,
                 a.data, (int)a.stride, b.data, (int)b.stride, mode == BLAS_ADD ? 1 : 0, out->data,
                 (int)out->stride);
 }

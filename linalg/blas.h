@@ -19,14 +19,15 @@ const char *blas_kernel(void);  /* "Zen", "SkylakeX", ... */
 const char *blas_version(void); /* "OpenBLAS 0.3.21 ..." */
 
 /*
- * out = a b (out += a b with BLAS_ADD). a [m, k], b [k, n], out [m, n] with row stride out->stride.
- * Dimensions must agree (asserted) and fit an int.
+ * out = a b' (out += a b' with BLAS_ADD). a [m, k], b [n, k], out [m, n] with row stride
+ * out->stride. Dimensions must agree (asserted) and fit an int.
  */
 enum blas_mode {
     BLAS_SET,
     BLAS_ADD,
 };
-void blas_gemm(struct matrix_view a, struct matrix_view b, struct matrix *out, enum blas_mode mode);
+void blas_gemm_nt(struct matrix_view a, struct matrix_view b, struct matrix *out,
+                  enum blas_mode mode);
 
 /*
  * Solve A x = b in double for symmetric positive definite A [n, n], row-major, in place: only the

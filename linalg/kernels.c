@@ -11,7 +11,10 @@ void kernels_init(struct kernels *kernels, unsigned cpu_flags)
         kernels_init_avx2(kernels);
     if (cpu_flags & CPU_AVX512)
         kernels_init_avx512(kernels);
-#else
-    (void)cpu_flags;
 #endif
+#ifdef LINALG_NEON
+    if (cpu_flags & CPU_NEON)
+        kernels_init_neon(kernels);
+#endif
+    kernels->cpu_flags = cpu_flags;
 }

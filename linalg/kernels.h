@@ -18,20 +18,39 @@
 #define KERNELS_PANEL 64
 
 struct kernels {
-    const char *name; /* "scalar", "avx2", "avx512" */
+    const char *name;   /* "scalar", "avx2", "avx512", "neon" */
+    unsigned cpu_flags; /* as given to kernels_init() */
 
     /* Indices i in [0, n) with x[i] > threshold, ascending, into `found` (room for n). Returns how
      * many. NaN never exceeds. Exact. */
     size_t (*find_above)(const float *x, size_t n, float threshold, uint32_t *found);
 
-    /* As find_above with a threshold of its own for every i: x[i] > thresholds[i]. */
-    size_t (*find_above_each)(const float *x, const float *thresholds, size_t n, uint32_t *found);
+    /* As find_above with a threshold of its own for every i: x[i] > thresholds[i] - margin, that
+     * difference rounded to float32. */
+    size_t (*find_above_each)(const float *x, const float *thresholds, float margin, size_t n,
+                              uint32_t *found);
 
     /* y[i] += a * x[i] for i in [0, n). */
     void (*axpy)(float a, const float *x, float *y, size_t n);
 
     /* sum x[i] y[i]. */
     float (*dot)(const float *x, const float *y, size_t n);
+
+    /*
+     * One row w [d] against n others, in double:
+     *     out[i] = sum over p of w[p] x[i][p]
+     * Products of floats are exact in double and the order of the sums is fixed (see dots_reduce
+     * in linalg/kernels_internal.h), so that every variant gives the same bits, whatever i stands
+     * beside it. |error| <= (d / 16 + 20) DBL_EPSILON sum |w[p] x[i][p]|.
+     */
+    void (*dots)(const float *w, const float *const *x, size_t n, size_t d, double *out);
+
+    /*
+     * Rows of 32-bit words side by side: out[p * width + r] = rows[r * stride + p] for r < n_rows,
+     * 0 for n_rows <= r < width; p in [0, words). Exact.
+     */
+    void (*interleave)(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
+                       size_t width, uint32_t *out);
 
     /*
      * One sparse row against one panel of KERNELS_PANEL dense columns:

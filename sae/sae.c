@@ -1,22 +1,29 @@
 #include "sae/sae.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "linalg/blas.h"
+#include "linalg/product.h"
+#include "sae/candidate.h"
+#include "sae/prefilter.h"
+#include "sae/token_norm.h"
 
-/* Latents in one product: [256, 1024] pre-activations are 1 MiB and stay in the cache. */
-#define PANEL_LATENTS 1024
-#define BLOCK_TOKENS 256
-#define BLOCK_TOKENS_MIN 16
-#define BLOCK_ENTRIES ((size_t)1 << 20)
+#define BLOCK_TOKENS 512
+#define BLOCK_TOKENS_MIN 64
+#define BLOCK_ENTRIES ((size_t)1 << 22)
 
-#define LAYER_NORM_EPS 1e-5
+/* Fewer tokens than this are not worth a prefilter: the weights are read once either way. */
+#define PREFILTER_TOKENS_MIN 4
+
+/* Latents in a span without a prefilter. */
+#define SPAN_LATENTS 256
 
 void sae_release(struct sae *sae)
 {
+    prefilter_free(sae->prefilter);
     matrix_release(&sae->w_enc);
     matrix_release(&sae->w_dec);
     mem_free(sae->b_enc);
@@ -34,6 +41,28 @@ void sae_release(struct sae *sae)
     *sae = (struct sae){0};
 }
 
+enum status sae_prepare(struct sae *sae, enum sae_precision precision,
+                        const struct kernels *kernels, struct workers *workers, struct error *err)
+{
+    const struct product *product = NULL;
+
+    assert(!sae->prefilter);
+    if (precision == SAE_FAST && product_words(PRODUCT_INT8, sae->d_in) <= PRODUCT_INT8_WORDS_MAX)
+        product = product_find(kernels->cpu_flags, PRODUCT_INT8);
+    if (!product) {
+        precision = SAE_EXACT;
+        product = product_find(kernels->cpu_flags, PRODUCT_BF16);
+    }
+    if (!product)
+        product = product_find(kernels->cpu_flags, PRODUCT_F32);
+    return prefilter_new(&sae->prefilter, sae, product, precision, kernels, workers, err);
+}
+
+const char *sae_engine(const struct sae *sae)
+{
+    return sae->prefilter ? prefilter_name(sae->prefilter) : "exact";
+}
+
 static bool is_topk(enum activation activation)
 {
     return activation == ACTIVATION_TOPK || activation == ACTIVATION_TOPK_SIGNED;
@@ -49,31 +78,49 @@ size_t sae_block_tokens(const struct sae *sae)
     return rows < BLOCK_TOKENS ? rows : BLOCK_TOKENS;
 }
 
+/* A latent whose pre-activation at a token is wanted exactly. */
+struct pair {
+    uint32_t latent, token;
+    float value;
+};
+
 struct sae_workspace {
     const struct kernels *kernels;
-    size_t rows_max, panels;
+    size_t rows_max;
+    size_t span, n_spans;
+    struct prefilter_block *block; /* NULL without a prefilter */
 
-    struct matrix x;     /* [rows_max, d_in] normalised tokens; unused without a norm */
-    struct matrix panel; /* [rows_max, PANEL_LATENTS] pre-activations */
-    uint32_t *found;     /* [PANEL_LATENTS] */
-    float *x_hat;        /* [d_out], if the SAE reconstructs */
+    struct matrix x; /* [rows_max, d_in] normalised tokens; unused without a norm */
+    float *x_hat;    /* [d_out], if the SAE reconstructs */
 
-    /* topk: candidates of each token, in ascending order of latents (see candidate_key). */
+    unsigned char *exact;       /* [rows_max] this token is computed without the prefilter */
+    unsigned char *overflowed;  /* [rows_max] it had too many candidates */
+    uint32_t *which;            /* [rows_max] tokens of a scan */
+    const float **rows;         /* [rows_max] */
+    double *sums;               /* [rows_max] */
+    struct matrix exact_scores; /* [rows_max, span] */
+    float *magnitude;           /* [span], topk_signed only */
+    uint32_t *found;            /* [span] */
+
+    struct pair *pairs;
+    size_t n_pairs, pairs_capacity;
+    uint32_t *order; /* [n_pairs] by latent */
+    size_t order_capacity;
+    uint32_t *starts; /* [d_sae + 2], or [span + 2] where pairs are settled span by span */
+
+    /* topk, groupmax: candidates of each token, in ascending order of latents (sae/candidate.h).
+     * Their magnitude is a lower bound of the value. */
     uint64_t *keys;   /* [rows_max, keys_max] */
     size_t keys_max;  /* k and some room, so that pruning is rare */
     size_t *n_keys;   /* [rows_max] */
-    float *cutoff;    /* [rows_max] a candidate must exceed it */
+    float *cutoff;    /* [rows_max] topk: k latents are certain to reach it */
+    float *best;      /* [rows_max, k] groupmax: the same for each group */
     uint64_t *select; /* [keys_max] */
-    float *magnitude; /* [PANEL_LATENTS], topk_signed only */
 
-    /* groupmax: the best latent of each group so far. */
-    float *best;           /* [rows_max, k] */
-    uint32_t *best_latent; /* [rows_max, k] */
-
-    /* The others: what fired, by panel and then by token; hits_end[panel * rows_max + row]. */
+    /* The others: what fired, by span and then by token; hits_end[span * rows_max + row]. */
     uint32_t *hit_latents;
     float *hit_values;
-    size_t hits_capacity;
+    size_t n_hits, hits_capacity;
     size_t *hits_end;
 
     /* One token's code. */
@@ -86,17 +133,25 @@ void sae_workspace_free(struct sae_workspace *ws)
 {
     if (!ws)
         return;
+    prefilter_block_free(ws->block);
     matrix_release(&ws->x);
-    matrix_release(&ws->panel);
-    mem_free(ws->found);
+    matrix_release(&ws->exact_scores);
     mem_free(ws->x_hat);
+    mem_free(ws->exact);
+    mem_free(ws->overflowed);
+    mem_free(ws->which);
+    mem_free(ws->rows);
+    mem_free(ws->sums);
+    mem_free(ws->magnitude);
+    mem_free(ws->found);
+    mem_free(ws->pairs);
+    mem_free(ws->order);
+    mem_free(ws->starts);
     mem_free(ws->keys);
     mem_free(ws->n_keys);
     mem_free(ws->cutoff);
-    mem_free(ws->select);
-    mem_free(ws->magnitude);
     mem_free(ws->best);
-    mem_free(ws->best_latent);
+    mem_free(ws->select);
     mem_free(ws->hit_latents);
     mem_free(ws->hit_values);
     mem_free(ws->hits_end);
@@ -114,64 +169,80 @@ static size_t candidates_max(const struct sae *sae)
     return n < sae->d_sae ? n : sae->d_sae;
 }
 
+static enum status allocate_candidates(struct sae_workspace *ws, const struct sae *sae,
+                                       struct error *err)
+{
+    size_t rows = ws->rows_max;
+
+    ws->keys_max = candidates_max(sae);
+    ws->keys = mem_alloc(rows, ws->keys_max * sizeof(*ws->keys));
+    ws->n_keys = mem_alloc(rows, sizeof(*ws->n_keys));
+    ws->cutoff = mem_alloc(rows, sizeof(*ws->cutoff));
+    ws->select = mem_alloc(ws->keys_max, sizeof(*ws->select));
+    ws->starts = mem_alloc(sae->d_sae + 2, sizeof(*ws->starts));
+    if (!ws->keys || !ws->n_keys || !ws->cutoff || !ws->select || !ws->starts)
+        return error_nomem(err);
+    if (sae->activation != ACTIVATION_GROUPMAX)
+        return STATUS_OK;
+    ws->best = mem_alloc(rows, sae->k * sizeof(*ws->best));
+    return ws->best ? STATUS_OK : error_nomem(err);
+}
+
+static enum status allocate_hits(struct sae_workspace *ws, struct error *err)
+{
+    ws->hits_end = mem_alloc(ws->n_spans, ws->rows_max * sizeof(*ws->hits_end));
+    ws->starts = mem_alloc(ws->span + 2, sizeof(*ws->starts));
+    return ws->hits_end && ws->starts ? STATUS_OK : error_nomem(err);
+}
+
+static enum status allocate_scratch(struct sae_workspace *ws, const struct sae *sae,
+                                    struct error *err)
+{
+    size_t rows = ws->rows_max;
+    enum status st = matrix_init(&ws->exact_scores, rows, ws->span, err);
+
+    if (!st && sae->norm != SAE_NORM_NONE)
+        st = matrix_init(&ws->x, rows, sae->d_in, err);
+    if (!st && sae->prefilter)
+        st = prefilter_block_new(&ws->block, sae->prefilter, rows, err);
+    if (st)
+        return st;
+    ws->exact = mem_alloc(rows, sizeof(*ws->exact));
+    ws->overflowed = mem_alloc(rows, sizeof(*ws->overflowed));
+    ws->which = mem_alloc(rows, sizeof(*ws->which));
+    ws->rows = mem_alloc(rows, sizeof(float *));
+    ws->sums = mem_alloc(rows, sizeof(*ws->sums));
+    ws->magnitude = mem_alloc(ws->span, sizeof(*ws->magnitude));
+    ws->found = mem_alloc(ws->span, sizeof(*ws->found));
+    ws->x_hat = mem_alloc_aligned(sae->reconstructs ? sae->d_out : 0, sizeof(*ws->x_hat));
+    if (ws->exact && ws->overflowed && ws->which && ws->rows && ws->sums && ws->magnitude &&
+        ws->found && ws->x_hat)
+        return STATUS_OK;
+    return error_nomem(err);
+}
+
 enum status sae_workspace_new(struct sae_workspace **out, const struct sae *sae,
                               const struct kernels *kernels, struct error *err)
 {
-    size_t panel = sae->d_sae < PANEL_LATENTS ? sae->d_sae : PANEL_LATENTS;
-    size_t rows = sae_block_tokens(sae);
-    struct sae_workspace *ws;
+    struct sae_workspace *ws = mem_zalloc(1, sizeof(*ws));
     enum status st;
 
     *out = NULL;
-    ws = mem_zalloc(1, sizeof(*ws));
     if (!ws)
         return error_nomem(err);
     ws->kernels = kernels;
-    ws->rows_max = rows;
-    ws->panels = (sae->d_sae + PANEL_LATENTS - 1) / PANEL_LATENTS;
-    st = matrix_init(&ws->panel, rows, panel, err);
-    if (st)
-        goto out;
-    if (sae->norm != SAE_NORM_NONE) {
-        st = matrix_init(&ws->x, rows, sae->d_in, err);
-        if (st)
-            goto out;
-    }
-    st = STATUS_NOMEM;
-    ws->found = mem_alloc(panel, sizeof(*ws->found));
-    if (!ws->found)
-        goto out;
-    if (sae->reconstructs) {
-        ws->x_hat = mem_alloc_aligned(sae->d_out, sizeof(*ws->x_hat));
-        if (!ws->x_hat)
-            goto out;
-    }
-    if (is_topk(sae->activation)) {
-        ws->keys_max = candidates_max(sae);
-        ws->keys = mem_alloc(rows, ws->keys_max * sizeof(*ws->keys));
-        ws->n_keys = mem_alloc(rows, sizeof(*ws->n_keys));
-        ws->cutoff = mem_alloc(rows, sizeof(*ws->cutoff));
-        ws->select = mem_alloc(ws->keys_max, sizeof(*ws->select));
-        ws->magnitude = mem_alloc(panel, sizeof(*ws->magnitude));
-        if (!ws->keys || !ws->n_keys || !ws->cutoff || !ws->select || !ws->magnitude)
-            goto out;
-    } else if (sae->activation == ACTIVATION_GROUPMAX) {
-        ws->best = mem_alloc(rows, sae->k * sizeof(*ws->best));
-        ws->best_latent = mem_alloc(rows, sae->k * sizeof(*ws->best_latent));
-        if (!ws->best || !ws->best_latent)
-            goto out;
-    } else {
-        ws->hits_end = mem_alloc(ws->panels, rows * sizeof(*ws->hits_end));
-        if (!ws->hits_end)
-            goto out;
-    }
-    st = STATUS_OK;
-    *out = ws;
-out:
+    ws->rows_max = sae_block_tokens(sae);
+    ws->span = sae->prefilter ? prefilter_span(sae->prefilter) : SPAN_LATENTS;
+    ws->n_spans = (sae->d_sae + ws->span - 1) / ws->span;
+    st = allocate_scratch(ws, sae, err);
     if (!st)
-        return STATUS_OK;
-    sae_workspace_free(ws);
-    return error_nomem(err);
+        st = sae->k ? allocate_candidates(ws, sae, err) : allocate_hits(ws, err);
+    if (st) {
+        sae_workspace_free(ws);
+        return st;
+    }
+    *out = ws;
+    return STATUS_OK;
 }
 
 /* Room for so many latents with their values. */
@@ -193,45 +264,347 @@ static bool reserve(uint32_t **latents, float **values, size_t *capacity, size_t
     return ok;
 }
 
-/* Before the product ------------------------------------------------------------------------- */
+/* Exact values ------------------------------------------------------------------------------- */
 
-/* What a token was before its norm was taken: x = shift + scale * normalised, but for eps. */
-struct token_norm {
-    double shift, scale;
+/* A pre-activation from its sum. Beyond the range of float32 it is infinite. */
+static float to_pre_activation(const struct sae *sae, size_t j, double sum)
+{
+    double a = sum + (double)sae->b_enc[j];
+
+    if (fabs(a) > (double)FLT_MAX)
+        return a > 0 ? INFINITY : -INFINITY;
+    return (float)a;
+}
+
+static const float *latent_row(const struct sae *sae, size_t j)
+{
+    return sae->w_enc.data + j * sae->w_enc.stride;
+}
+
+/* ws->exact_scores [n, latents of the span] of the tokens at ws->rows [n]. */
+static void score_exactly(const struct sae *sae, struct sae_workspace *ws, size_t n, size_t first,
+                          size_t n_latents)
+{
+    for (size_t l = 0; l < n_latents; l++) {
+        ws->kernels->dots(latent_row(sae, first + l), ws->rows, n, sae->d_in, ws->sums);
+        for (size_t i = 0; i < n; i++)
+            ws->exact_scores.data[i * ws->exact_scores.stride + l] =
+                to_pre_activation(sae, first + l, ws->sums[i]);
+    }
+}
+
+static enum status add_pair(struct sae_workspace *ws, uint32_t latent, uint32_t token,
+                            struct error *err)
+{
+    void *p = ws->pairs;
+    bool ok = mem_grow(&p, &ws->pairs_capacity, ws->n_pairs + 1, sizeof(*ws->pairs));
+
+    ws->pairs = p;
+    if (!ok)
+        return error_nomem(err);
+    ws->pairs[ws->n_pairs++] = (struct pair){.latent = latent, .token = token};
+    return STATUS_OK;
+}
+
+/* ws->order: the pairs by latent, all of them in [first, first + n_latents). Counting sort. */
+static enum status sort_pairs(struct sae_workspace *ws, size_t first, size_t n_latents,
+                              struct error *err)
+{
+    void *p = ws->order;
+    bool ok = mem_grow(&p, &ws->order_capacity, ws->n_pairs, sizeof(*ws->order));
+    uint32_t *starts = ws->starts;
+
+    ws->order = p;
+    if (!ok)
+        return error_nomem(err);
+    memset(starts, 0, (n_latents + 1) * sizeof(*starts));
+    for (size_t i = 0; i < ws->n_pairs; i++)
+        starts[ws->pairs[i].latent - first + 1]++;
+    for (size_t l = 0; l < n_latents; l++)
+        starts[l + 1] += starts[l];
+    for (size_t i = 0; i < ws->n_pairs; i++)
+        ws->order[starts[ws->pairs[i].latent - first]++] = (uint32_t)i;
+    return STATUS_OK;
+}
+
+/* The value of every pair. Latent by latent, so that each row of weights is read once. */
+static enum status settle_pairs(const struct sae *sae, struct sae_workspace *ws,
+                                struct matrix_view x, size_t first, size_t n_latents,
+                                struct error *err)
+{
+    enum status st = sort_pairs(ws, first, n_latents, err);
+    size_t n;
+
+    if (st)
+        return st;
+    for (size_t i = 0; i < ws->n_pairs; i += n) {
+        uint32_t latent = ws->pairs[ws->order[i]].latent;
+
+        for (n = 0; i + n < ws->n_pairs && ws->pairs[ws->order[i + n]].latent == latent; n++)
+            ws->rows[n] = matrix_view_row(x, ws->pairs[ws->order[i + n]].token);
+        if (i + n < ws->n_pairs) /* the next row is seldom in a cache */
+            __builtin_prefetch(latent_row(sae, ws->pairs[ws->order[i + n]].latent));
+        ws->kernels->dots(latent_row(sae, latent), ws->rows, n, sae->d_in, ws->sums);
+        for (size_t m = 0; m < n; m++)
+            ws->pairs[ws->order[i + m]].value = to_pre_activation(sae, latent, ws->sums[m]);
+    }
+    return STATUS_OK;
+}
+
+/* Scan ---------------------------------------------------------------------------------------- */
+
+/* Bounds below and above a float32 that was rounded, with room to spare. */
+static float lower(float x)
+{
+    return x - fabsf(x) * 0x1p-22f - FLT_MIN;
+}
+
+static float upper(float x)
+{
+    return x + fabsf(x) * 0x1p-22f + FLT_MIN;
+}
+
+/* One token's scores in a span: a pre-activation is within `margin` of them. */
+struct scores {
+    const float *c;
+    size_t first, n; /* latents */
+    uint32_t token;
+    float margin;
 };
 
-static struct token_norm measure_token(const struct sae *sae, const float *x)
+/* topk: keep what may be among the k largest, in order, and raise the cut-off to the k-th lower
+ * bound. Exact scores are their own bounds: no more than k are kept. */
+static void prune_topk(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
 {
-    size_t d = sae->d_in;
-    double sum = 0, squares = 0, mean;
+    uint64_t *keys = ws->keys + t * ws->keys_max;
+    uint64_t kth;
+    size_t n = 0;
 
-    if (sae->norm == SAE_NORM_NONE)
-        return (struct token_norm){.shift = 0, .scale = 1};
-    if (sae->norm == SAE_NORM_CONSTANT) {
-        for (size_t i = 0; i < d; i++)
-            squares += (double)x[i] * (double)x[i];
-        return (struct token_norm){.shift = 0, .scale = sqrt(squares / (double)d)};
+    if (ws->n_keys[t] <= sae->k)
+        return;
+    memcpy(ws->select, keys, ws->n_keys[t] * sizeof(*keys));
+    kth = candidate_kth_largest(ws->select, ws->n_keys[t], sae->k);
+    ws->cutoff[t] = candidate_magnitude(kth);
+    for (size_t i = 0; i < ws->n_keys[t]; i++) {
+        size_t span = candidate_latent(keys[i]) / ws->span;
+        bool keep = keys[i] >= kth;
+
+        if (!keep && !ws->exact[t])
+            keep = upper(candidate_magnitude(keys[i]) +
+                         2 * prefilter_margin(sae->prefilter, ws->block, t, span)) >= ws->cutoff[t];
+        if (keep)
+            keys[n++] = keys[i];
     }
-    for (size_t i = 0; i < d; i++)
-        sum += (double)x[i];
-    mean = sum / (double)d;
-    for (size_t i = 0; i < d; i++)
-        squares += ((double)x[i] - mean) * ((double)x[i] - mean);
-    return (struct token_norm){.shift = mean, .scale = d > 1 ? sqrt(squares / (double)(d - 1)) : 0};
+    ws->n_keys[t] = n;
 }
 
-static void normalise_token(const struct sae *sae, const float *x, float *out)
+static size_t group_of(const struct sae *sae, uint32_t latent)
 {
-    struct token_norm norm = measure_token(sae, x);
-    double divisor = norm.scale;
-
-    if (sae->norm == SAE_NORM_LAYER)
-        divisor += LAYER_NORM_EPS;
-    if (divisor == 0)
-        divisor = 1; /* an all-zero token has no norm to bring to sqrt(d_in): it stays zero */
-    for (size_t i = 0; i < sae->d_in; i++)
-        out[i] = (float)(((double)x[i] - norm.shift) / divisor);
+    return latent / (sae->d_sae / sae->k);
 }
+
+/* groupmax: keep what may be the largest of its group. */
+static void prune_groupmax(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
+{
+    uint64_t *keys = ws->keys + t * ws->keys_max;
+    const float *best = ws->best + t * sae->k;
+    size_t n = 0;
+
+    for (size_t i = 0; i < ws->n_keys[t]; i++) {
+        uint32_t latent = candidate_latent(keys[i]);
+        float most = candidate_magnitude(keys[i]);
+
+        if (!ws->exact[t])
+            most =
+                upper(most + 2 * prefilter_margin(sae->prefilter, ws->block, t, latent / ws->span));
+        if (most >= best[group_of(sae, latent)])
+            keys[n++] = keys[i];
+    }
+    ws->n_keys[t] = n;
+}
+
+static void prune(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
+{
+    if (sae->activation == ACTIVATION_GROUPMAX)
+        prune_groupmax(sae, ws, t);
+    else
+        prune_topk(sae, ws, t);
+}
+
+/* Take a latent whose value is at least `least` (and 0) as a candidate. False: no room. */
+static bool add_candidate(const struct sae *sae, struct sae_workspace *ws, uint32_t t,
+                          uint32_t latent, float least)
+{
+    if (ws->n_keys[t] == ws->keys_max)
+        prune(sae, ws, t);
+    if (ws->n_keys[t] == ws->keys_max)
+        return false;
+    ws->keys[t * ws->keys_max + ws->n_keys[t]++] = candidate_key(least > 0 ? least : 0, latent);
+    return true;
+}
+
+static bool add_topk(const struct sae *sae, struct sae_workspace *ws, const struct scores *s)
+{
+    const float *size = s->c;
+    uint32_t t = s->token;
+    size_t n_found;
+
+    if (sae->activation == ACTIVATION_TOPK_SIGNED) {
+        for (size_t l = 0; l < s->n; l++)
+            ws->magnitude[l] = fabsf(s->c[l]);
+        size = ws->magnitude;
+    }
+    n_found = ws->kernels->find_above(size, s->n, lower(ws->cutoff[t] - s->margin), ws->found);
+    for (size_t i = 0; i < n_found; i++) {
+        uint32_t l = ws->found[i];
+
+        /* The cut-off may have risen since they were found. */
+        if (upper(size[l] + s->margin) < ws->cutoff[t])
+            continue;
+        if (!add_candidate(sae, ws, t, (uint32_t)(s->first + l),
+                           ws->exact[t] ? size[l] : lower(size[l] - s->margin)))
+            return false;
+    }
+    return true;
+}
+
+static bool add_groupmax(const struct sae *sae, struct sae_workspace *ws, const struct scores *s)
+{
+    float *best = ws->best + s->token * sae->k;
+    bool exact = ws->exact[s->token];
+
+    for (size_t l = 0; l < s->n; l++) {
+        uint32_t latent = (uint32_t)(s->first + l);
+        float *group = &best[group_of(sae, latent)];
+        float least = exact ? s->c[l] : lower(s->c[l] - s->margin);
+
+        /* Of exact equals the first is taken. */
+        if (exact ? s->c[l] <= *group : upper(s->c[l] + s->margin) < *group)
+            continue;
+        *group = least > *group ? least : *group;
+        if (!add_candidate(sae, ws, s->token, latent, least))
+            return false;
+    }
+    return true;
+}
+
+/* relu and its kin: the pairs that may fire. */
+static enum status add_firing(const struct sae *sae, struct sae_workspace *ws,
+                              const struct scores *s, struct error *err)
+{
+    enum status st = STATUS_OK;
+    size_t n_found;
+
+    if (sae->threshold)
+        n_found = ws->kernels->find_above_each(s->c, sae->threshold + s->first, upper(s->margin),
+                                               s->n, ws->found);
+    else
+        n_found = ws->kernels->find_above(s->c, s->n, -upper(s->margin), ws->found);
+    for (size_t i = 0; i < n_found && !st; i++)
+        st = add_pair(ws, (uint32_t)(s->first + ws->found[i]), s->token, err);
+    return st;
+}
+
+/* What a latent gives at its exact pre-activation; 0 if it does not fire. */
+static float activate(const struct sae *sae, uint32_t latent, float a)
+{
+    if (sae->threshold && !(a > sae->threshold[latent]))
+        return 0;
+    if (sae->activation == ACTIVATION_GATED)
+        a = sae->r_mag[latent] * a + sae->b_mag[latent];
+    if (!(a > 0))
+        return 0;
+    return sae->activation == ACTIVATION_TANH_RELU ? tanhf(a) : a;
+}
+
+/* The pairs of a span, which come by token, become hits. */
+static enum status settle_span(const struct sae *sae, struct sae_workspace *ws,
+                               struct matrix_view x, size_t span, size_t n_latents,
+                               struct error *err)
+{
+    size_t *end = ws->hits_end + span * ws->rows_max;
+    enum status st = settle_pairs(sae, ws, x, span * ws->span, n_latents, err);
+    size_t i = 0;
+
+    if (st)
+        return st;
+    if (!reserve(&ws->hit_latents, &ws->hit_values, &ws->hits_capacity, ws->n_hits + ws->n_pairs))
+        return error_nomem(err);
+    for (size_t t = 0; t < ws->rows_max; t++) {
+        for (; i < ws->n_pairs && ws->pairs[i].token == t; i++) {
+            float z = activate(sae, ws->pairs[i].latent, ws->pairs[i].value);
+
+            if (z > 0) {
+                ws->hit_latents[ws->n_hits] = ws->pairs[i].latent;
+                ws->hit_values[ws->n_hits++] = z;
+            }
+        }
+        end[t] = ws->n_hits;
+    }
+    ws->n_pairs = 0;
+    return STATUS_OK;
+}
+
+static enum status add_scores(const struct sae *sae, struct sae_workspace *ws,
+                              const struct scores *s, struct error *err)
+{
+    bool fits;
+
+    if (!sae->k)
+        return add_firing(sae, ws, s, err);
+    if (ws->overflowed[s->token])
+        return STATUS_OK;
+    fits = is_topk(sae->activation) ? add_topk(sae, ws, s) : add_groupmax(sae, ws, s);
+    ws->overflowed[s->token] = !fits;
+    return STATUS_OK;
+}
+
+/*
+ * Go through all latents, span by span, for the tokens ws->which [n] of x. Those marked exact are
+ * computed exactly, the others by the prefilter, which has packed all of x.
+ */
+static enum status scan(const struct sae *sae, struct sae_workspace *ws, struct matrix_view x,
+                        size_t n, struct error *err)
+{
+    enum status st = STATUS_OK;
+    size_t n_exact = 0;
+
+    for (size_t i = 0; i < n; i++)
+        n_exact += ws->exact[ws->which[i]];
+    for (size_t span = 0; span < ws->n_spans && !st; span++) {
+        size_t first = span * ws->span;
+        size_t left = sae->d_sae - first;
+        size_t n_latents = left < ws->span ? left : ws->span;
+        const float *c = NULL;
+        size_t stride = 0, at = 0;
+
+        if (n_exact < n)
+            c = prefilter_scores(sae->prefilter, ws->block, span, &stride);
+        for (size_t i = 0; i < n; i++) {
+            if (ws->exact[ws->which[i]])
+                ws->rows[at++] = matrix_view_row(x, ws->which[i]);
+        }
+        score_exactly(sae, ws, at, first, n_latents);
+        at = 0;
+        for (size_t i = 0; i < n && !st; i++) {
+            uint32_t t = ws->which[i];
+            struct scores s = {.first = first, .n = n_latents, .token = t};
+
+            if (ws->exact[t]) {
+                s.c = ws->exact_scores.data + at++ * ws->exact_scores.stride;
+            } else {
+                s.c = c + t * stride;
+                s.margin = prefilter_margin(sae->prefilter, ws->block, t, span);
+            }
+            st = add_scores(sae, ws, &s, err);
+        }
+        if (!st && !sae->k)
+            st = settle_span(sae, ws, x, span, n_latents, err);
+    }
+    return st;
+}
+
+/* Encode -------------------------------------------------------------------------------------- */
 
 static struct matrix_view prepare_tokens(const struct sae *sae, struct matrix_view x,
                                          struct sae_workspace *ws)
@@ -239,206 +612,109 @@ static struct matrix_view prepare_tokens(const struct sae *sae, struct matrix_vi
     if (sae->norm == SAE_NORM_NONE)
         return x;
     for (size_t t = 0; t < x.rows; t++)
-        normalise_token(sae, matrix_view_row(x, t), ws->x.data + t * ws->x.stride);
+        token_norm_apply(sae, matrix_view_row(x, t), ws->x.data + t * ws->x.stride);
     return matrix_view_rows(matrix_as_view(&ws->x), 0, x.rows);
 }
 
-/* topk --------------------------------------------------------------------------------------- */
-
-/*
- * A candidate as one number whose order is that of selection, magnitude first, lower latents
- * winning ties:
- *
- *     bits 63..33  the magnitude, whose bits ascend with its value
- *     bits 32..1   latent, inverted
- *     bit  0       sign
- *
- * Keys of a token are distinct, so that "the k largest" is one definite set.
- */
-static uint64_t candidate_key(float value, uint32_t latent)
+/* No candidates yet. The cut-offs of 0 are the relu after selection. */
+static void clear_token(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return (uint64_t)(bits & 0x7fffffff) << 33 | (uint64_t)~latent << 1 | bits >> 31;
-}
-
-static uint32_t key_latent(uint64_t key)
-{
-    return ~(uint32_t)(key >> 1);
-}
-
-static float key_magnitude(uint64_t key)
-{
-    uint32_t bits = (uint32_t)(key >> 33);
-    float value;
-
-    memcpy(&value, &bits, sizeof(value));
-    return value;
-}
-
-static float key_value(uint64_t key)
-{
-    return key & 1 ? -key_magnitude(key) : key_magnitude(key);
-}
-
-/* The k-th largest of n distinct keys, 1 <= k <= n; permutes them. Quickselect (Hoare 1961) with
- * pseudo-random pivots, so that no order of the data is bad. */
-static uint64_t kth_largest(uint64_t *keys, size_t n, size_t k)
-{
-    uint64_t random = 0x9e3779b97f4a7c15;
-    size_t begin = 0, end = n, target = k - 1;
-
-    while (end - begin > 1) {
-        size_t left = begin, right = end - 1;
-        uint64_t pivot;
-
-        random = random * 6364136223846793005 + 1442695040888963407;
-        pivot = keys[begin + (size_t)(random >> 33) % (end - begin)];
-        for (;;) {
-            uint64_t swap;
-
-            while (keys[left] > pivot)
-                left++;
-            while (keys[right] < pivot)
-                right--;
-            if (left >= right)
-                break;
-            swap = keys[left];
-            keys[left] = keys[right];
-            keys[right] = swap;
-        }
-        /* keys[left] is the pivot: larger ones are before it, smaller ones behind. */
-        if (target == left)
-            return pivot;
-        if (target < left)
-            end = left;
-        else
-            begin = left + 1;
-    }
-    return keys[begin];
-}
-
-/* Keep the k best candidates of a token, in their order, and raise its cut-off to the k-th. */
-static void prune_candidates(struct sae_workspace *ws, size_t row, size_t k)
-{
-    uint64_t *keys = ws->keys + row * ws->keys_max;
-    uint64_t last;
-    size_t n = 0;
-
-    if (ws->n_keys[row] <= k)
+    if (!sae->k)
         return;
-    memcpy(ws->select, keys, ws->n_keys[row] * sizeof(*keys));
-    last = kth_largest(ws->select, ws->n_keys[row], k);
-    for (size_t i = 0; i < ws->n_keys[row]; i++)
-        if (keys[i] >= last)
-            keys[n++] = keys[i];
-    ws->n_keys[row] = n;
-    ws->cutoff[row] = key_magnitude(last);
+    ws->n_keys[t] = 0;
+    ws->cutoff[t] = 0;
+    ws->overflowed[t] = 0;
+    if (ws->best)
+        memset(ws->best + t * sae->k, 0, sae->k * sizeof(*ws->best));
 }
 
-/*
- * Panels come in ascending order of latents, so a later value must exceed the cut-off: one that
- * equals it would lose the tie. The cut-off starts at 0, which is the relu after selection.
- */
-static void add_topk(const struct sae *sae, struct sae_workspace *ws, size_t row, const float *a,
-                     size_t first, size_t n)
+/* Which tokens the prefilter is for. */
+static void start_block(const struct sae *sae, struct sae_workspace *ws, struct matrix_view x)
 {
-    uint64_t *keys = ws->keys + row * ws->keys_max;
-    const float *size = a;
-    size_t n_found;
+    bool prefilter = ws->block && x.rows >= PREFILTER_TOKENS_MIN;
 
-    if (sae->activation == ACTIVATION_TOPK_SIGNED) {
-        for (size_t j = 0; j < n; j++)
-            ws->magnitude[j] = fabsf(a[j]);
-        size = ws->magnitude;
-    }
-    n_found = ws->kernels->find_above(size, n, ws->cutoff[row], ws->found);
-    for (size_t i = 0; i < n_found; i++) {
-        uint32_t j = ws->found[i];
-
-        if (ws->n_keys[row] == ws->keys_max)
-            prune_candidates(ws, row, sae->k);
-        if (size[j] > ws->cutoff[row])
-            keys[ws->n_keys[row]++] = candidate_key(a[j], (uint32_t)(first + j));
+    ws->n_pairs = ws->n_hits = 0;
+    if (prefilter)
+        prefilter_tokens(sae->prefilter, ws->block, x);
+    for (uint32_t t = 0; t < x.rows; t++) {
+        ws->which[t] = t;
+        ws->exact[t] = !prefilter || !prefilter_holds(sae->prefilter, ws->block, t);
+        clear_token(sae, ws, t);
     }
 }
 
-static size_t finish_topk(const struct sae *sae, struct sae_workspace *ws, size_t row)
+/* Tokens that the prefilter left with too many candidates. Returns how many are in ws->which. */
+static size_t restart_overflowed(const struct sae *sae, struct sae_workspace *ws, size_t rows)
 {
-    const uint64_t *keys = ws->keys + row * ws->keys_max;
-
-    prune_candidates(ws, row, sae->k);
-    for (size_t i = 0; i < ws->n_keys[row]; i++) {
-        ws->row_latents[i] = key_latent(keys[i]);
-        ws->row_values[i] = key_value(keys[i]);
-    }
-    return ws->n_keys[row];
-}
-
-/* groupmax ----------------------------------------------------------------------------------- */
-
-static void add_groupmax(const struct sae *sae, struct sae_workspace *ws, size_t row,
-                         const float *a, size_t first, size_t n)
-{
-    size_t size = sae->d_sae / sae->k;
-    float *best = ws->best + row * sae->k;
-    uint32_t *best_latent = ws->best_latent + row * sae->k;
-
-    for (size_t j = 0; j < n;) {
-        size_t group = (first + j) / size;
-        size_t end = (group + 1) * size - first;
-
-        for (end = end < n ? end : n; j < end; j++) {
-            if (a[j] > best[group]) {
-                best[group] = a[j];
-                best_latent[group] = (uint32_t)(first + j);
-            }
-        }
-    }
-}
-
-static size_t finish_groupmax(const struct sae *sae, struct sae_workspace *ws, size_t row)
-{
-    const float *best = ws->best + row * sae->k;
-    const uint32_t *best_latent = ws->best_latent + row * sae->k;
     size_t n = 0;
 
-    for (size_t group = 0; group < sae->k; group++) {
-        if (best[group] > 0) {
-            ws->row_latents[n] = best_latent[group];
-            ws->row_values[n++] = best[group];
-        }
+    for (uint32_t t = 0; t < rows; t++) {
+        if (!ws->overflowed[t])
+            continue;
+        ws->which[n++] = t;
+        ws->exact[t] = 1;
+        clear_token(sae, ws, t);
     }
     return n;
 }
 
-/* relu, tanh_relu, jumprelu, gated ----------------------------------------------------------- */
-
-/* Appends to the hits, where there is room for n more. Returns how many fired. */
-static size_t add_hits(const struct sae *sae, struct sae_workspace *ws, size_t n_hits,
-                       const float *a, size_t first, size_t n)
+/* The values of all candidates that are left, token by token. */
+static enum status settle_candidates(const struct sae *sae, struct sae_workspace *ws,
+                                     struct matrix_view x, struct error *err)
 {
-    uint32_t *latents = ws->hit_latents + n_hits;
-    float *values = ws->hit_values + n_hits;
-    size_t found, kept = 0;
+    enum status st = STATUS_OK;
 
-    if (sae->threshold)
-        found = ws->kernels->find_above_each(a, sae->threshold + first, n, ws->found);
-    else
-        found = ws->kernels->find_above(a, n, 0, ws->found);
-    for (size_t i = 0; i < found; i++) {
-        uint32_t j = ws->found[i];
-        float z = a[j];
+    for (uint32_t t = 0; t < x.rows; t++) {
+        const uint64_t *keys = ws->keys + t * ws->keys_max;
 
-        if (sae->activation == ACTIVATION_TANH_RELU)
-            z = tanhf(z);
-        else if (sae->activation == ACTIVATION_GATED)
-            z = sae->r_mag[first + j] * z + sae->b_mag[first + j];
-        if (z > 0) {
-            latents[kept] = (uint32_t)(first + j);
-            values[kept++] = z;
-        }
+        prune(sae, ws, t);
+        for (size_t i = 0; i < ws->n_keys[t] && !st; i++)
+            st = add_pair(ws, candidate_latent(keys[i]), t, err);
+    }
+    return st ? st : settle_pairs(sae, ws, x, 0, sae->d_sae, err);
+}
+
+/* The k largest of a token's pairs [n], ascending by latent, into the row. */
+static size_t select_topk(const struct sae *sae, struct sae_workspace *ws, const struct pair *pairs,
+                          size_t n)
+{
+    uint64_t *keys = ws->keys; /* no longer needed, and never more than of one token */
+    uint64_t kth = 0;
+    size_t n_keys = 0, kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (pairs[i].value > 0 || (sae->activation == ACTIVATION_TOPK_SIGNED && pairs[i].value < 0))
+            keys[n_keys++] = candidate_key(pairs[i].value, pairs[i].latent);
+    }
+    if (n_keys > sae->k) {
+        memcpy(ws->select, keys, n_keys * sizeof(*keys));
+        kth = candidate_kth_largest(ws->select, n_keys, sae->k);
+    }
+    for (size_t i = 0; i < n_keys; i++) {
+        if (keys[i] < kth)
+            continue;
+        ws->row_latents[kept] = candidate_latent(keys[i]);
+        ws->row_values[kept++] = candidate_value(keys[i]);
+    }
+    return kept;
+}
+
+/* The largest of each group, the first of equals. */
+static size_t select_groupmax(const struct sae *sae, struct sae_workspace *ws,
+                              const struct pair *pairs, size_t n)
+{
+    size_t kept = 0, group = SIZE_MAX;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!(pairs[i].value > 0))
+            continue;
+        if (group_of(sae, pairs[i].latent) != group)
+            kept++;
+        else if (pairs[i].value <= ws->row_values[kept - 1])
+            continue;
+        group = group_of(sae, pairs[i].latent);
+        ws->row_latents[kept - 1] = pairs[i].latent;
+        ws->row_values[kept - 1] = pairs[i].value;
     }
     return kept;
 }
@@ -447,7 +723,7 @@ static size_t row_hits(const struct sae_workspace *ws, size_t row, uint32_t *lat
 {
     size_t n = 0;
 
-    for (size_t p = 0; p < ws->panels; p++) {
+    for (size_t p = 0; p < ws->n_spans; p++) {
         size_t segment = p * ws->rows_max + row;
         size_t begin = segment ? ws->hits_end[segment - 1] : 0;
         size_t count = ws->hits_end[segment] - begin;
@@ -461,102 +737,81 @@ static size_t row_hits(const struct sae_workspace *ws, size_t row, uint32_t *lat
     return n;
 }
 
-/* Encode -------------------------------------------------------------------------------------- */
-
-static void start_block(const struct sae *sae, struct sae_workspace *ws, size_t rows)
+static enum status append_row(struct sae_workspace *ws, size_t n, struct csr *codes,
+                              struct error *err)
 {
-    if (is_topk(sae->activation)) {
-        memset(ws->n_keys, 0, rows * sizeof(*ws->n_keys));
-        memset(ws->cutoff, 0, rows * sizeof(*ws->cutoff));
-    } else if (sae->activation == ACTIVATION_GROUPMAX) {
-        memset(ws->best, 0, rows * sae->k * sizeof(*ws->best));
+    const struct sparse_row row = {.indices = ws->row_latents, .values = ws->row_values, .n = n};
+
+    return csr_append(codes, row, err);
+}
+
+/* Codes from settled pairs, which come by token. */
+static enum status append_selected(const struct sae *sae, struct sae_workspace *ws, size_t rows,
+                                   struct csr *codes, struct error *err)
+{
+    enum status st = STATUS_OK;
+    size_t begin = 0;
+
+    if (!reserve(&ws->row_latents, &ws->row_values, &ws->row_capacity, sae->k))
+        return error_nomem(err);
+    for (size_t t = 0; t < rows && !st; t++) {
+        size_t end = begin;
+        size_t n;
+
+        while (end < ws->n_pairs && ws->pairs[end].token == t)
+            end++;
+        n = is_topk(sae->activation) ? select_topk(sae, ws, ws->pairs + begin, end - begin)
+                                     : select_groupmax(sae, ws, ws->pairs + begin, end - begin);
+        st = append_row(ws, n, codes, err);
+        begin = end;
     }
+    return st;
 }
 
-/* ws->panel = x W_enc[:, first .. first + n) + b_enc[first .. first + n) */
-static struct matrix pre_activations(const struct sae *sae, struct matrix_view x,
-                                     struct sae_workspace *ws, size_t first, size_t n)
+static enum status append_hits(struct sae_workspace *ws, size_t rows, struct csr *codes,
+                               struct error *err)
 {
-    struct matrix_view weights = matrix_as_view(&sae->w_enc);
-    struct matrix out = ws->panel;
+    enum status st = STATUS_OK;
 
-    weights.data += first;
-    weights.cols = n;
-    out.rows = x.rows;
-    out.cols = n;
-    for (size_t t = 0; t < x.rows; t++)
-        memcpy(out.data + t * out.stride, sae->b_enc + first, n * sizeof(*out.data));
-    blas_gemm(x, weights, &out, BLAS_ADD);
-    return out;
-}
+    for (size_t t = 0; t < rows && !st; t++) {
+        size_t n = row_hits(ws, t, NULL, NULL);
 
-static enum status select_panel(const struct sae *sae, struct sae_workspace *ws,
-                                const struct matrix *a, size_t first, struct error *err)
-{
-    size_t segment = first / PANEL_LATENTS * ws->rows_max;
-    size_t n_hits = segment ? ws->hits_end[segment - 1] : 0;
-
-    for (size_t t = 0; t < a->rows; t++) {
-        if (!reserve(&ws->hit_latents, &ws->hit_values, &ws->hits_capacity, n_hits + a->cols))
-            return error_nomem(err);
-        n_hits += add_hits(sae, ws, n_hits, a->data + t * a->stride, first, a->cols);
-        ws->hits_end[segment + t] = n_hits;
-    }
-    for (size_t t = a->rows; t < ws->rows_max; t++)
-        ws->hits_end[segment + t] = n_hits;
-    return STATUS_OK;
-}
-
-static enum status append_row(const struct sae *sae, struct sae_workspace *ws, size_t row,
-                              struct csr *codes, struct error *err)
-{
-    size_t n;
-
-    if (sae->k) {
-        if (!reserve(&ws->row_latents, &ws->row_values, &ws->row_capacity, sae->k))
-            return error_nomem(err);
-        n = is_topk(sae->activation) ? finish_topk(sae, ws, row) : finish_groupmax(sae, ws, row);
-    } else {
-        n = row_hits(ws, row, NULL, NULL);
         if (!reserve(&ws->row_latents, &ws->row_values, &ws->row_capacity, n))
             return error_nomem(err);
-        row_hits(ws, row, ws->row_latents, ws->row_values);
+        row_hits(ws, t, ws->row_latents, ws->row_values);
+        st = append_row(ws, n, codes, err);
     }
-    return csr_append(
-        codes, (struct sparse_row){.indices = ws->row_latents, .values = ws->row_values, .n = n},
-        err);
+    return st;
+}
+
+static enum status encode_block(const struct sae *sae, struct matrix_view x,
+                                struct sae_workspace *ws, struct csr *codes, struct error *err)
+{
+    size_t n_again;
+    enum status st;
+
+    start_block(sae, ws, x);
+    st = scan(sae, ws, x, x.rows, err);
+    if (st)
+        return st;
+    if (!sae->k)
+        return append_hits(ws, x.rows, codes, err);
+    n_again = restart_overflowed(sae, ws, x.rows);
+    if (n_again)
+        st = scan(sae, ws, x, n_again, err);
+    if (!st)
+        st = settle_candidates(sae, ws, x, err);
+    return st ? st : append_selected(sae, ws, x.rows, codes, err);
 }
 
 enum status sae_encode(const struct sae *sae, struct matrix_view x, struct sae_workspace *ws,
                        struct csr *codes, struct error *err)
 {
-    enum status st = STATUS_OK;
-    struct matrix_view tokens;
+    enum status st;
 
     assert(x.cols == sae->d_in && x.rows <= ws->rows_max);
     csr_clear(codes, sae->d_sae);
-    tokens = prepare_tokens(sae, x, ws);
-    start_block(sae, ws, x.rows);
-    for (size_t first = 0; first < sae->d_sae; first += PANEL_LATENTS) {
-        size_t left = sae->d_sae - first;
-        size_t n = left < PANEL_LATENTS ? left : PANEL_LATENTS;
-        struct matrix a = pre_activations(sae, tokens, ws, first, n);
-
-        if (is_topk(sae->activation)) {
-            for (size_t t = 0; t < a.rows; t++)
-                add_topk(sae, ws, t, a.data + t * a.stride, first, n);
-        } else if (sae->activation == ACTIVATION_GROUPMAX) {
-            for (size_t t = 0; t < a.rows; t++)
-                add_groupmax(sae, ws, t, a.data + t * a.stride, first, n);
-        } else {
-            st = select_panel(sae, ws, &a, first, err);
-            if (st)
-                goto out;
-        }
-    }
-    for (size_t t = 0; t < x.rows && !st; t++)
-        st = append_row(sae, ws, t, codes, err);
-out:
+    st = encode_block(sae, prepare_tokens(sae, x, ws), ws, codes, err);
     if (st)
         csr_clear(codes, sae->d_sae);
     return st;
@@ -569,7 +824,7 @@ void sae_reconstruction_errors(const struct sae *sae, struct matrix_view x, stru
     for (size_t t = 0; t < x.rows; t++) {
         const float *token = matrix_view_row(x, t);
         struct sparse_row code = csr_view_row(codes, t);
-        struct token_norm norm = measure_token(sae, token);
+        struct token_norm norm = token_norm_measure(sae, token);
         double sum = 0;
 
         memcpy(ws->x_hat, sae->b_dec, sae->d_out * sizeof(*ws->x_hat));

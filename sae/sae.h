@@ -7,6 +7,10 @@
  * Every published layout is reduced to this one form when it is loaded (sae/sae_load.h): the
  * subtraction of b_dec, constant scales and decoder norms are folded into W_enc and b_enc in
  * double. A loaded struct sae is immutable and may be shared by threads; a workspace may not.
+ *
+ * Values are computed exactly and rounded once: a pre-activation is the sum, in double and in an
+ * order of its own (`dots` in linalg/kernels.h), of exact products, plus b_enc, rounded to float32.
+ * It does not depend on the CPU, on the number of threads, nor on what stands beside the token.
  */
 #ifndef SAE_SAE_H
 #define SAE_SAE_H
@@ -17,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/workers.h"
 #include "linalg/csr.h"
 #include "linalg/kernels.h"
 #include "linalg/matrix.h"
@@ -29,16 +34,20 @@ enum sae_norm {
     SAE_NORM_CONSTANT, /* x sqrt(d_in) / |x|; a zero token stays zero */
 };
 
+struct prefilter;
+
 struct sae {
     size_t d_in, d_sae, d_out; /* d_out != d_in for transcoders only */
     enum sae_norm norm;
     enum activation activation;
     uint32_t k;           /* topk, topk_signed: latents a token; groupmax: groups; else 0 */
-    struct matrix w_enc;  /* [d_in, d_sae], scales folded in */
+    struct matrix w_enc;  /* [d_sae, d_in], a latent a row, scales folded in */
     float *b_enc;         /* [d_sae], subtraction folded in: for gated nothing else */
     float *threshold;     /* [d_sae], a latent fires above it: jumprelu, never below 0, and gated,
                            * -b_gate, since a + b_gate > 0 iff a > -b_gate; else NULL */
     float *r_mag, *b_mag; /* [d_sae], gated only; r_mag is exp(r_mag) already */
+
+    struct prefilter *prefilter; /* from sae_prepare(), or NULL */
 
     /* The decoder, absent (w_dec.data NULL) when it was not asked for or not there. */
     struct matrix w_dec; /* [d_sae, d_out], in the space of z as we report it */
@@ -59,10 +68,29 @@ struct sae {
 
 void sae_release(struct sae *sae);
 
+/* How sure the choice of what fires is. */
+enum sae_precision {
+    SAE_EXACT, /* the latents that fire are those of exact arithmetic, by proof (sae/prefilter.h) */
+    SAE_FAST,  /* int8 with a margin of six standard deviations, where the CPU has it */
+};
+
+/*
+ * Choose the fastest way in which this CPU finds the latents that may fire, and pack the weights
+ * for it: up to half of their size again. Without it every pre-activation is computed exactly, at a
+ * tenth of the speed; codes are the same. Once, before the SAE is shared; `kernels` stays borrowed.
+ * STATUS_NOMEM, STATUS_CANCELED.
+ */
+MUST_CHECK
+enum status sae_prepare(struct sae *sae, enum sae_precision precision,
+                        const struct kernels *kernels, struct workers *workers, struct error *err);
+
+/* What sae_prepare() chose: "bf16 amx", "f32 avx2", ...; "exact" without it. */
+const char *sae_engine(const struct sae *sae);
+
 /*
  * Scratch for one thread. Tokens are encoded in blocks of at most sae_block_tokens() rows, latents
- * in panels, so that no [tokens, d_sae] matrix is ever in memory. A block is 256 rows, fewer where
- * a row may have so many nonzeros that 256 of them would exceed four million.
+ * in spans, so that no [tokens, d_sae] matrix is ever in memory. A block is 512 rows, fewer where
+ * a row may have so many nonzeros that 512 of them would exceed four million.
  */
 struct sae_workspace;
 
@@ -81,7 +109,8 @@ void sae_workspace_free(struct sae_workspace *ws); /* accepts NULL */
  *          k entries a row, ties going to the lower latent. Only nonzero values are stored.
  *
  * Borrows its arguments, keeps none. STATUS_NOMEM; on error `codes` is empty. Rows do not influence
- * each other. Cost: one [n, d_in] x [d_in, d_sae] product, then O(n d_sae) selection.
+ * each other. Cost: one [n, d_in] x [d_in, d_sae] product in reduced precision, a pass over its
+ * result, and an exact product for each latent that fires or nearly does.
  */
 MUST_CHECK
 enum status sae_encode(const struct sae *sae, struct matrix_view x, struct sae_workspace *ws,

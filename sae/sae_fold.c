@@ -198,32 +198,33 @@ static void fold_encoder(void *context, const struct tile *t)
 {
     struct fold *fold = context;
     struct matrix *out = &fold->sae->w_enc;
-    size_t width = t->latent_stride == 1 ? t->n_latents : TRANSPOSE_WIDTH;
-    const double *restrict scale = fold->scale + t->latent;
-    double *restrict bias = fold->bias + t->latent;
+    size_t width = t->feature_stride == 1 ? t->n_features : TRANSPOSE_WIDTH;
     double x_scale = fold->d->x_scale;
+    size_t n_fit = 0;
 
-    for (size_t begin = 0; begin < t->n_latents; begin += width) {
-        size_t end = t->n_latents - begin < width ? t->n_latents : begin + width;
+    for (size_t begin = 0; begin < t->n_features; begin += width) {
+        size_t end = t->n_features - begin < width ? t->n_features : begin + width;
 
-        for (size_t f = 0; f < t->n_features; f++) {
-            const double *values = t->values + f * t->feature_stride;
-            float *row = out->data + (t->feature + f) * out->stride + t->latent;
-            double subtract = fold->subtract ? fold->subtract[t->feature + f] : 0;
-            size_t n_fit = 0;
+        for (size_t i = 0; i < t->n_latents; i++) {
+            const double *values = t->values + i * t->latent_stride;
+            float *row = out->data + (t->latent + i) * out->stride + t->feature;
+            double scale = x_scale * fold->scale[t->latent + i];
+            double subtracted = 0;
 
-            for (size_t i = begin; i < end; i++) {
-                double w = values[i * t->latent_stride];
-                double folded = w * x_scale * scale[i];
+            for (size_t f = begin; f < end; f++) {
+                double w = values[f * t->feature_stride];
+                double folded = w * scale;
 
                 n_fit += fabs(folded) <= (double)FLT_MAX;
-                row[i] = (float)folded;
-                bias[i] -= subtract * w;
+                row[f] = (float)folded;
+                if (fold->subtract)
+                    subtracted += fold->subtract[t->feature + f] * w;
             }
-            if (n_fit != end - begin)
-                fold->fits = false;
+            fold->bias[t->latent + i] -= subtracted;
         }
     }
+    if (n_fit != t->n_latents * t->n_features)
+        fold->fits = false;
 }
 
 static enum status read_encoder(struct fold *fold, struct error *err)
@@ -250,7 +251,7 @@ static enum status read_encoder(struct fold *fold, struct error *err)
     st = tensor_reader_find(&fold->reader, d->w_enc, &w_enc, err);
     if (st)
         return st;
-    st = matrix_init(&sae->w_enc, sae->d_in, sae->d_sae, err);
+    st = matrix_init(&sae->w_enc, sae->d_sae, sae->d_in, err);
     if (st)
         return st;
     st = tensor_reader_matrix(&fold->reader, w_enc, d->w_enc_layout, fold_encoder, fold, err);

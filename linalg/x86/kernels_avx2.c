@@ -2,6 +2,7 @@
  * AVX2 and FMA: eight floats at a time. See linalg/kernels.h for what each kernel computes.
  */
 #include <immintrin.h>
+#include <string.h>
 
 #include "linalg/kernels_internal.h"
 
@@ -40,19 +41,20 @@ static size_t find_above(const float *x, size_t n, float threshold, uint32_t *fo
     return count;
 }
 
-static size_t find_above_each(const float *x, const float *thresholds, size_t n, uint32_t *found)
+static size_t find_above_each(const float *x, const float *thresholds, float margin, size_t n,
+                              uint32_t *found)
 {
     size_t count = 0;
     size_t i = 0;
 
     for (; n - i >= 8; i += 8) {
-        __m256 above =
-            _mm256_cmp_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(thresholds + i), _CMP_GT_OQ);
+        __m256 t = _mm256_sub_ps(_mm256_loadu_ps(thresholds + i), _mm256_set1_ps(margin));
+        __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GT_OQ);
 
         count = list_bits((unsigned)_mm256_movemask_ps(above), i, found, count);
     }
     for (; i < n; i++) {
-        if (x[i] > thresholds[i])
+        if (x[i] > thresholds[i] - margin)
             found[count++] = (uint32_t)i;
     }
     return count;
@@ -96,6 +98,116 @@ static float dot(const float *x, const float *y, size_t n)
     return sum;
 }
 
+/* Two rows at a time; see kernels_avx512.c. lanes[i][l] are lanes 4 l to 4 l + 3 of row i. */
+static inline void dots_2_step(const float *w, const float *const x[2], size_t p,
+                               __m256d lanes[2][4])
+{
+#pragma GCC unroll 4
+    for (size_t l = 0; l < 4; l++) {
+        __m256d wide = _mm256_cvtps_pd(_mm_loadu_ps(w + p + 4 * l));
+
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++)
+            lanes[i][l] =
+                _mm256_fmadd_pd(wide, _mm256_cvtps_pd(_mm_loadu_ps(x[i] + p + 4 * l)), lanes[i][l]);
+    }
+}
+
+static void dots_2(const float *w, const float *const x[2], size_t d, double *out)
+{
+    __m256d lanes[2][4];
+    double stored[DOTS_LANES];
+    size_t p = 0;
+
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++)
+        lanes[0][l] = lanes[1][l] = _mm256_setzero_pd();
+    for (; d - p >= DOTS_LANES; p += DOTS_LANES)
+        dots_2_step(w, x, p, lanes);
+    if (p < d) {
+        float rest[3][DOTS_LANES] = {{0}};
+        const float *const x_rest[2] = {rest[1], rest[2]};
+
+        memcpy(rest[0], w + p, (d - p) * sizeof(float));
+        memcpy(rest[1], x[0] + p, (d - p) * sizeof(float));
+        memcpy(rest[2], x[1] + p, (d - p) * sizeof(float));
+        dots_2_step(rest[0], x_rest, 0, lanes);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++)
+            _mm256_storeu_pd(stored + 4 * l, lanes[i][l]);
+        out[i] = dots_reduce(stored);
+    }
+}
+
+static void dots(const float *w, const float *const *x, size_t n, size_t d, double *out)
+{
+    size_t i = 0;
+
+    for (; n - i >= 2; i += 2)
+        dots_2(w, x + i, d, out + i);
+    if (i < n) {
+        const float *const twice[2] = {x[i], x[i]};
+        double sums[2];
+
+        dots_2(w, twice, d, sums);
+        out[i] = sums[0];
+    }
+}
+
+/* Eight rows of eight words: pairs, quads, then halves change places. */
+static inline void transpose_8(__m256 rows[8])
+{
+    __m256 t[8];
+
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        rows[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+        rows[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
+        rows[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+        rows[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_permute2f128_ps(rows[i], rows[4 + i], 0x20);
+        t[4 + i] = _mm256_permute2f128_ps(rows[i], rows[4 + i], 0x31);
+    }
+    memcpy(rows, t, sizeof(t));
+}
+
+static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
+                       size_t width, uint32_t *out)
+{
+    for (size_t r = 0; r < width; r += 8) {
+        size_t p = 0;
+
+        for (; r + 8 <= n_rows && words - p >= 8; p += 8) {
+            __m256 block[8];
+
+#pragma GCC unroll 8
+            for (size_t i = 0; i < 8; i++)
+                block[i] = _mm256_castsi256_ps(
+                    _mm256_loadu_si256((const __m256i *)(rows + (r + i) * stride + p)));
+            transpose_8(block);
+#pragma GCC unroll 8
+            for (size_t i = 0; i < 8; i++)
+                _mm256_storeu_si256((__m256i *)(out + (p + i) * width + r),
+                                    _mm256_castps_si256(block[i]));
+        }
+        for (; p < words; p++) {
+            for (size_t i = r; i < width && i < r + 8; i++)
+                out[p * width + i] = i < n_rows ? rows[i * stride + p] : 0;
+        }
+    }
+}
+
 /* Multiply, then add: an fma would round once less than the scalar reference, and clusters would
  * depend on the CPU. Eight columns an accumulator; an array of them would live in memory wherever
  * the compiler does not unroll. */
@@ -134,5 +246,7 @@ void kernels_init_avx2(struct kernels *kernels)
     kernels->find_above_each = find_above_each;
     kernels->axpy = axpy;
     kernels->dot = dot;
+    kernels->dots = dots;
+    kernels->interleave = interleave;
     kernels->sparse_panel = sparse_panel;
 }

@@ -39,7 +39,8 @@ static void run_find_above(const struct kernels *kernels, struct data *data)
 
 static void run_find_above_each(const struct kernels *kernels, struct data *data)
 {
-    data->sink += (double)kernels->find_above_each(data->x, data->thresholds, N, data->found);
+    data->sink +=
+        (double)kernels->find_above_each(data->x, data->thresholds, 0.01f, N, data->found);
 }
 
 static void run_axpy(const struct kernels *kernels, struct data *data)

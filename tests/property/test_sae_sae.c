@@ -55,7 +55,7 @@ static void random_sae(struct sae *sae, struct rng *rng, enum activation activat
     sae->d_in = 1 + rng_below(rng, 40);
     sae->d_out = sae->d_in;
     sae->d_sae = choose ? widths[rng_below(rng, 8)] : 1 + rng_below(rng, 3000);
-    assert_int_equal(matrix_init(&sae->w_enc, sae->d_in, sae->d_sae, NULL), STATUS_OK);
+    assert_int_equal(matrix_init(&sae->w_enc, sae->d_sae, sae->d_in, NULL), STATUS_OK);
     assert_int_equal(matrix_init(&sae->w_dec, sae->d_sae, sae->d_in, NULL), STATUS_OK);
     for (size_t i = 0; i < sae->d_in * sae->d_sae; i++) {
         sae->w_enc.data[i] = quarter(rng, 4);

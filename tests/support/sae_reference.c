@@ -68,7 +68,7 @@ void sae_reference_encode(const struct sae *sae, const float *x, double *z)
 
         for (size_t i = 0; i < sae->d_in; i++)
             a += ((double)x[i] - shift) / divisor *
-                 (double)sae->w_enc.data[i * sae->w_enc.stride + j];
+                 (double)sae->w_enc.data[j * sae->w_enc.stride + i];
         z[j] = a;
         if (sae->activation == ACTIVATION_GATED)
             z[j] = fmax((double)sae->r_mag[j] * a + (double)sae->b_mag[j], 0);

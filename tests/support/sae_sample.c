@@ -28,7 +28,7 @@ void sae_sample_init(struct sae *sae, size_t d_in, size_t d_sae, enum activation
                         .k = k,
                         .reconstructs = true,
                         .declared_l0 = k ? k : (double)NAN};
-    assert_int_equal(matrix_init(&sae->w_enc, d_in, d_sae, NULL), STATUS_OK);
+    assert_int_equal(matrix_init(&sae->w_enc, d_sae, d_in, NULL), STATUS_OK);
     assert_int_equal(matrix_init(&sae->w_dec, d_sae, d_in, NULL), STATUS_OK);
     sae->b_enc = mem_alloc(d_sae, sizeof(float));
     sae->b_dec = mem_alloc(d_in, sizeof(float));
@@ -51,7 +51,7 @@ void sae_sample_encode(const struct sae *sae, const float *x, double *z)
     for (size_t j = 0; j < sae->d_sae; j++) {
         a[j] = (double)sae->b_enc[j];
         for (size_t i = 0; i < sae->d_in; i++)
-            a[j] += (double)x[i] * (double)sae->w_enc.data[i * sae->w_enc.stride + j];
+            a[j] += (double)x[i] * (double)sae->w_enc.data[j * sae->w_enc.stride + i];
         z[j] = 0;
     }
     if (sae->activation == ACTIVATION_RELU) {

@@ -91,7 +91,7 @@ static void recipe_defaults_are_the_documented_ones(void **state)
     assert_true(isnan(r.sae.overrides.threshold) && isnan(r.sae.overrides.norm_factor));
     assert_int_equal(r.sae.pooling, POOLING_MAX);
     assert_true(r.sae.sink_norm == 10);
-    assert_int_equal(r.sae.precision, PRECISION_EXACT);
+    assert_int_equal(r.sae.precision, SAE_EXACT);
     assert_false(r.sae.force_hook);
     assert_int_equal(r.features.min_df, 5);
     assert_true(r.features.max_df == 0.9);
@@ -323,8 +323,6 @@ static void recipe_checks_what_no_row_can_see(void **state)
            "recipe.yaml: quality: both probe and fit_labels are given, expected one of them");
     refuse("version: 1\ndifficulty: {probe: a, fit_labels: field}\n",
            "recipe.yaml: difficulty: both probe and fit_labels are given, expected one of them");
-    refuse("version: 1\nsae: {precision: fast}\n",
-           "recipe.yaml: sae.precision: fast is not available in this version, use exact");
     refuse("version: 1\noutput: {report: [json, html]}\n",
            "recipe.yaml: output.report: the HTML report does not exist in this version, use json");
 }

@@ -11,7 +11,7 @@ static void fill(struct rng *rng, float *x, size_t n)
         x[i] = (float)(2 * rng_double(rng) - 1);
 }
 
-static void blas_gemm_matches_a_naive_product(void **state)
+static void blas_gemm_nt_matches_a_naive_product(void **state)
 {
     const size_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {16, 64, 33},   {17, 31, 65}, {5, 0, 4},
                                {0, 3, 2}, {4, 9, 0}, {64, 129, 128}, {1, 200, 9}};
@@ -25,23 +25,23 @@ static void blas_gemm_matches_a_naive_product(void **state)
         rng_init(&rng, 1, "test", s);
         /* Three columns more than used: strides differ from widths. */
         assert_int_equal(matrix_init(&a, m, k + 3, NULL), STATUS_OK);
-        assert_int_equal(matrix_init(&b, k, n + 3, NULL), STATUS_OK);
+        assert_int_equal(matrix_init(&b, n, k + 3, NULL), STATUS_OK);
         assert_int_equal(matrix_init(&out, m, n + 3, NULL), STATUS_OK);
         fill(&rng, a.data, m * (k + 3));
-        fill(&rng, b.data, k * (n + 3));
+        fill(&rng, b.data, n * (k + 3));
         a.cols = k;
-        b.cols = n;
+        b.cols = k;
         out.cols = n;
         for (int add = 0; add < 2; add++) {
             for (size_t i = 0; i < m * out.stride; i++)
                 out.data[i] = add ? 2 : NAN;
-            blas_gemm(matrix_as_view(&a), matrix_as_view(&b), &out, add ? BLAS_ADD : BLAS_SET);
+            blas_gemm_nt(matrix_as_view(&a), matrix_as_view(&b), &out, add ? BLAS_ADD : BLAS_SET);
             for (size_t i = 0; i < m; i++) {
                 for (size_t j = 0; j < n; j++) {
                     double sum = add ? 2 : 0;
 
                     for (size_t l = 0; l < k; l++)
-                        sum += (double)a.data[i * a.stride + l] * (double)b.data[l * b.stride + j];
+                        sum += (double)a.data[i * a.stride + l] * (double)b.data[j * b.stride + l];
                     assert_true(fabs((double)out.data[i * out.stride + j] - sum) < 1e-5);
                 }
                 for (size_t j = n; j < n + 3; j++) /* what lies beside the rows is untouched */
@@ -170,7 +170,7 @@ static void blas_names_itself(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blas_gemm_matches_a_naive_product),
+        cmocka_unit_test(blas_gemm_nt_matches_a_naive_product),
         cmocka_unit_test(matrix_views_share_rows),
         cmocka_unit_test(blas_cholesky_solve_matches_a_naive_solver),
         cmocka_unit_test(blas_cholesky_solve_refuses_what_is_not_definite),

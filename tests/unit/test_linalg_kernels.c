@@ -14,7 +14,8 @@ enum {
     SHIFT_MAX = 3 /* floats by which pointers miss their natural alignment */
 };
 
-static const char *const levels[] = {"scalar", "avx2", "avx512"};
+static const char *const levels[] = {"scalar",     "neon",       "avx2", "avx512",
+                                     "avx512vnni", "avx512bf16", "amx"};
 enum {
     N_LEVELS = sizeof(levels) / sizeof(levels[0])
 };
@@ -56,6 +57,7 @@ static void fill_ordinary(struct rng *rng, float *x, size_t n)
         x[i] = (float)(2 * rng_double(rng) - 1);
 }
 
+/* With thresholds `each`, `threshold` is the margin taken from them. */
 static void check_found(const struct kernels *kernels, const float *x, const float *each,
                         float threshold, size_t n)
 {
@@ -65,10 +67,13 @@ static void check_found(const struct kernels *kernels, const float *x, const flo
     size_t count;
 
     assert_non_null(found);
-    count = each ? kernels->find_above_each(x, each, n, found)
+    count = each ? kernels->find_above_each(x, each, threshold, n, found)
                  : kernels->find_above(x, n, threshold, found);
     for (size_t i = 0; i < n; i++) {
-        if (!(x[i] > (each ? each[i] : threshold)))
+        /* volatile: the difference is rounded to float */
+        volatile float needed = each ? each[i] - threshold : threshold;
+
+        if (!(x[i] > needed))
             continue;
         assert_true(expected < count);
         assert_int_equal(found[expected++], i);
@@ -99,6 +104,7 @@ static void kernels_find_exactly_what_exceeds_the_threshold(void **state)
             for (size_t t = 0; t < sizeof(thresholds) / sizeof(thresholds[0]); t++)
                 check_found(&all[v], x + shift, NULL, thresholds[t], n);
             check_found(&all[v], x + shift, each + shift, 0, n);
+            check_found(&all[v], x + shift, each + shift, 0.3f, n);
         }
         mem_free(x);
         mem_free(each);
@@ -261,6 +267,84 @@ static void kernels_sparse_panel_has_the_same_bits_everywhere(void **state)
     mem_free(panel);
 }
 
+static void kernels_dots_have_the_same_bits_everywhere(void **state)
+{
+    enum {
+        ROWS = 7
+    };
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+    struct rng rng;
+
+    (void)state;
+    rng_init(&rng, 5, "test", 0);
+    for (size_t d = 0; d <= N_MAX; d += d < 70 ? 1 : 23) {
+        size_t shift = d % (SHIFT_MAX + 1);
+        float *w = mem_alloc(d + shift, sizeof(*w));
+        float *x[ROWS];
+        const float *rows[ROWS];
+        double expected[ROWS], out[ROWS + 1];
+
+        assert_non_null(w);
+        fill_ordinary(&rng, w, d + shift);
+        for (size_t i = 0; i < ROWS; i++) {
+            x[i] = mem_alloc(d + shift, sizeof(float));
+            assert_non_null(x[i]);
+            fill_ordinary(&rng, x[i], d + shift);
+            rows[i] = x[i] + shift;
+        }
+        all[0].dots(w + shift, rows, ROWS, d, expected);
+        for (size_t i = 0; i < ROWS; i++) {
+            long double sum = 0;
+
+            for (size_t p = shift; p < d + shift; p++)
+                sum += (long double)w[p] * (long double)x[i][p];
+            assert_true(fabs((double)(sum - (long double)expected[i])) <=
+                        ((double)d / 16 + 20) * DBL_EPSILON * (double)d);
+        }
+        for (size_t v = 0; v < n_all; v++) {
+            for (size_t n = 0; n <= ROWS; n++) {
+                out[n] = 7;
+                all[v].dots(w + shift, rows, n, d, out);
+                assert_memory_equal(out, expected, n * sizeof(*out));
+                assert_true(out[n] == 7);
+            }
+        }
+        for (size_t i = 0; i < ROWS; i++)
+            mem_free(x[i]);
+        mem_free(w);
+    }
+}
+
+static void kernels_interleave_puts_every_word_in_its_place(void **state)
+{
+    const size_t widths[] = {6, 12, 16, 32};
+    struct kernels all[N_LEVELS];
+    size_t n_all = variants(all);
+
+    (void)state;
+    for (size_t v = 0; v < n_all; v++) {
+        for (size_t w = 0; w < sizeof(widths) / sizeof(widths[0]); w++) {
+            for (size_t words = 0; words < 40; words++) {
+                size_t width = widths[w], n_rows = words * 7 % (width + 1), stride = words + 3;
+                uint32_t *rows = mem_alloc(n_rows * stride, sizeof(*rows));
+                uint32_t *out = mem_alloc(words * width, sizeof(*out));
+
+                assert_true(rows && out);
+                for (size_t i = 0; i < n_rows * stride; i++)
+                    rows[i] = (uint32_t)i * 2654435761u + 1;
+                all[v].interleave(rows, stride, n_rows, words, width, out);
+                for (size_t p = 0; p < words; p++) {
+                    for (size_t r = 0; r < width; r++)
+                        assert_int_equal(out[p * width + r], r < n_rows ? rows[r * stride + p] : 0);
+                }
+                mem_free(rows);
+                mem_free(out);
+            }
+        }
+    }
+}
+
 static void kernels_init_keeps_to_the_flags_it_is_given(void **state)
 {
     struct kernels kernels;
@@ -270,8 +354,10 @@ static void kernels_init_keeps_to_the_flags_it_is_given(void **state)
     kernels_init(&kernels, 0);
     assert_string_equal(kernels.name, "scalar");
     kernels_init(&kernels, flags);
-    assert_string_equal(kernels.name, cpu_level_name(flags));
-    print_message("this CPU: %s\n", kernels.name);
+    assert_int_equal(kernels.cpu_flags, flags);
+    if (flags & CPU_AVX512)
+        assert_string_equal(kernels.name, "avx512");
+    print_message("this CPU: %s\n", cpu_level_name(flags));
 }
 
 static void cpu_levels_include_the_lower_ones(void **state)
@@ -294,6 +380,8 @@ int main(void)
         cmocka_unit_test(kernels_axpy_carries_what_is_not_finite),
         cmocka_unit_test(kernels_dot_is_within_the_stated_tolerance),
         cmocka_unit_test(kernels_sparse_panel_has_the_same_bits_everywhere),
+        cmocka_unit_test(kernels_dots_have_the_same_bits_everywhere),
+        cmocka_unit_test(kernels_interleave_puts_every_word_in_its_place),
         cmocka_unit_test(kernels_init_keeps_to_the_flags_it_is_given),
         cmocka_unit_test(cpu_levels_include_the_lower_ones),
     };

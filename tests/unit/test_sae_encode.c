@@ -236,8 +236,8 @@ static void encode_rejects_codes_out_of_range(void **state)
     (void)state;
     sae_sample_init(&sae, 2, 3, ACTIVATION_RELU, 0, 1);
     for (size_t j = 0; j < 3; j++) { /* the sum of both overflows */
-        sae.w_enc.data[j] = 1;
-        sae.w_enc.data[sae.w_enc.stride + j] = 1;
+        sae.w_enc.data[j * sae.w_enc.stride] = 1;
+        sae.w_enc.data[j * sae.w_enc.stride + 1] = 1;
     }
     path = activations_sample_write("huge.safetensors",
                                     &(struct activations_sample){.x = x[0],

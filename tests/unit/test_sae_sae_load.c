@@ -289,7 +289,7 @@ static void saelens_decoder_norms_are_folded_both_ways(void **state)
         float bias = p.b_enc[j];
 
         for (size_t i = 0; i < D_IN; i++) {
-            assert_float_equal(sae.w_enc.data[i * D_SAE + j], p.w_enc[i * D_SAE + j] * 5 * (float)j,
+            assert_float_equal(sae.w_enc.data[j * D_IN + i], p.w_enc[i * D_SAE + j] * 5 * (float)j,
                                0);
             bias -= p.b_dec[i] * p.w_enc[i * D_SAE + j];
         }
@@ -524,7 +524,7 @@ static void sae_load_reads_large_matrices_in_tiles(void **state)
             for (size_t i = 0; i < d_in; i++) {
                 float w = transposed ? w_enc[j * d_in + i] : w_enc[i * d_sae + j];
 
-                if (sae.w_enc.data[i * sae.w_enc.stride + j] != w ||
+                if (sae.w_enc.data[j * sae.w_enc.stride + i] != w ||
                     sae.w_dec.data[j * sae.w_dec.stride + i] != w_dec[j * d_in + i])
                     fail_msg("case %zu: weight %zu, %zu", s, i, j);
                 bias -= (double)b_dec[i] * (double)w;

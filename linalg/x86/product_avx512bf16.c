@@ -1,0 +1,62 @@
+/*
+ * AVX-512 BF16: pairs of bfloat16, twelve tokens by 32 latents. See linalg/product.h.
+ */
+#include <immintrin.h>
+
+#include "linalg/cpu.h"
+#include "linalg/product_internal.h"
+
+enum {
+    TOKENS = 12 /* 24 sums and 2 registers of latents; a token comes with its instruction */
+};
+
+static inline void multiply_tile(const uint32_t *x, const uint32_t *w, size_t words, float *c,
+                                 size_t stride)
+{
+    __m512 sums[TOKENS][2];
+
+#pragma GCC unroll 12
+    for (size_t t = 0; t < TOKENS; t++) {
+        sums[t][0] = _mm512_loadu_ps(c + t * stride);
+        sums[t][1] = _mm512_loadu_ps(c + t * stride + 16);
+    }
+    for (size_t p = 0; p < words; p++) {
+        __m512bh low = (__m512bh)_mm512_load_si512(w);
+        __m512bh high = (__m512bh)_mm512_load_si512(w + 16);
+
+        /* The panel streams from the second-level cache: ask for it 24 steps ahead. */
+        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS), _MM_HINT_T0);
+        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS + 16), _MM_HINT_T0);
+#pragma GCC unroll 12
+        for (size_t t = 0; t < TOKENS; t++) {
+            __m512bh token = (__m512bh)_mm512_set1_epi32((int)x[t]);
+
+            sums[t][0] = _mm512_dpbf16_ps(sums[t][0], token, low);
+            sums[t][1] = _mm512_dpbf16_ps(sums[t][1], token, high);
+        }
+        w += PRODUCT_LATENTS;
+        x += TOKENS;
+    }
+#pragma GCC unroll 12
+    for (size_t t = 0; t < TOKENS; t++) {
+        _mm512_storeu_ps(c + t * stride, sums[t][0]);
+        _mm512_storeu_ps(c + t * stride + 16, sums[t][1]);
+    }
+}
+
+static void multiply(const uint32_t *x, size_t x_stride, const float *x_scale, size_t n_groups,
+                     const struct product_panel *panel, float *c, size_t stride)
+{
+    (void)x_scale;
+    for (size_t g = 0; g < n_groups; g++)
+        multiply_tile(x + g * x_stride, panel->w, panel->words, c + g * TOKENS * stride, stride);
+}
+
+const struct product product_bf16_avx512 = {
+    .name = "bf16 avx512",
+    .precision = PRODUCT_BF16,
+    .layout = PRODUCT_INTERLEAVED,
+    .group = TOKENS,
+    .cpu_flags = CPU_AVX512 | CPU_AVX512_BF16,
+    .multiply = multiply,
+};
