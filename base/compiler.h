@@ -10,6 +10,9 @@
 /* printf-like: `fmt` is the index of the format, `args` of the first argument, from 1. */
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
+/* A vector type of so many bytes: arrays of it stay in registers where those of __m512i do not. */
+#define VECTOR_BYTES(n) __attribute__((vector_size(n)))
+
 /* For exact products and sums of 64-bit numbers; gcc and clang have it on every 64-bit target. */
 __extension__ typedef __int128 int128;
 __extension__ typedef unsigned __int128 uint128;

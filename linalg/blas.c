@@ -12,6 +12,11 @@ void blas_init(void)
     openblas_set_num_threads(1);
 }
 
+void blas_set_threads(unsigned n)
+{
+    openblas_set_num_threads((int)n);
+}
+
 const char *blas_kernel(void)
 {
     return openblas_get_corename();

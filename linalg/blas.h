@@ -15,6 +15,8 @@
 
 /* Once, before any thread starts: one BLAS thread. */
 void blas_init(void);
+/* For measuring BLAS by itself; back to 1 before our own threads work. */
+void blas_set_threads(unsigned n);
 const char *blas_kernel(void);  /* "Zen", "SkylakeX", ... */
 const char *blas_version(void); /* "OpenBLAS 0.3.21 ..." */
 

@@ -30,6 +30,9 @@ struct kernels {
     size_t (*find_above_each)(const float *x, const float *thresholds, float margin, size_t n,
                               uint32_t *found);
 
+    /* How many x[i] >= least; all below 2^31. Exact. */
+    size_t (*count_at_least)(const uint32_t *x, size_t n, uint32_t least);
+
     /* y[i] += a * x[i] for i in [0, n). */
     void (*axpy)(float a, const float *x, float *y, size_t n);
 
@@ -37,13 +40,26 @@ struct kernels {
     float (*dot)(const float *x, const float *y, size_t n);
 
     /*
-     * One row w [d] against n others, in double:
+     * One row w [d] against n others:
      *     out[i] = sum over p of w[p] x[i][p]
-     * Products of floats are exact in double and the order of the sums is fixed (see dots_reduce
-     * in linalg/kernels_internal.h), so that every variant gives the same bits, whatever i stands
-     * beside it. |error| <= (d / 16 + 20) DBL_EPSILON sum |w[p] x[i][p]|.
+     * by fused multiply-adds in 64 lanes, in an order that is always the same (dots_reduce in
+     * linalg/kernels_internal.h): every variant gives the same bits, whatever i stands beside it.
+     * |error| <= g sum |w[p] x[i][p]|, g = m u / (1 - m u), m = d / 64 + 7.
      */
-    void (*dots)(const float *w, const float *const *x, size_t n, size_t d, double *out);
+    void (*dots)(const float *w, const float *const *x, size_t n, size_t d, float *out);
+
+    /*
+     * x [n] to bfloat16, to nearest even; what would become infinite becomes the largest number
+     * instead, what would be denormal zero. Adds to squares[0] and errors[0] the squares of x and
+     * of what rounding took away, in double and in any order.
+     */
+    void (*round_bf16)(const float *x, size_t n, uint16_t *out, double *squares, double *errors);
+
+    /* x [n] to integers q = x / scale, to nearest, in [-127, 127]; out = q + offset as bytes. scale
+     * is at least max |x| / 127. `inverse` is 1 / scale, or 0 for all zero. Squares and errors as
+     * in round_bf16, of x and x - scale q; returns the sum of q. */
+    int32_t (*round_int8)(const float *x, size_t n, float scale, float inverse, int offset,
+                          unsigned char *out, double *squares, double *errors);
 
     /*
      * Rows of 32-bit words side by side: out[p * width + r] = rows[r * stride + p] for r < n_rows,

@@ -7,21 +7,22 @@
 
 #include "linalg/kernels.h"
 
-/* Lanes of `dots`: lane l sums the products at p = l, l + 16, l + 32, ... in that order. */
-#define DOTS_LANES 16
+/* The upper halves of the largest finite float and of the smallest that is not denormal. */
+#define KERNELS_BF16_MAX 0x7f7fu
+#define KERNELS_BF16_MIN 0x0080u
 
-/* The end of `dots`, the same for all variants: neighbours at distance 8, 4, 2, 1. */
-static inline double dots_reduce(const double lanes[DOTS_LANES])
+/* Lanes of `dots`: lane l sums the products at p = l, l + 64, l + 128, ... in that order. */
+#define DOTS_LANES 64
+
+/* The end of `dots`, the same for all variants: lanes at distance 32, 16, 8, 4, 2, 1 are added.
+ * `n` is where they begin: DOTS_LANES, or less after a variant has done the first steps itself. */
+static inline float dots_reduce(float *lanes, size_t n)
 {
-    double sums[DOTS_LANES / 2];
-
-    for (int l = 0; l < 8; l++)
-        sums[l] = lanes[l] + lanes[l + 8];
-    for (int width = 4; width > 0; width /= 2) {
-        for (int l = 0; l < width; l++)
-            sums[l] += sums[l + width];
+    for (size_t width = n / 2; width > 0; width /= 2) {
+        for (size_t l = 0; l < width; l++)
+            lanes[l] += lanes[l + width];
     }
-    return sums[0];
+    return lanes[0];
 }
 
 void kernels_init_scalar(struct kernels *kernels);

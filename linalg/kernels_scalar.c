@@ -1,6 +1,9 @@
 /*
  * The reference every other variant is tested against.
  */
+#include <math.h>
+#include <string.h>
+
 #include "linalg/kernels_internal.h"
 
 static size_t find_above(const float *x, size_t n, float threshold, uint32_t *found)
@@ -42,24 +45,25 @@ static float dot(const float *x, const float *y, size_t n)
     return sum;
 }
 
-static double dot_double(const float *w, const float *x, size_t d)
+/* fmaf, and not x * y + z, whatever the compiler would make of it. */
+static float dot_lanes(const float *w, const float *x, size_t d)
 {
-    double lanes[DOTS_LANES] = {0};
+    float lanes[DOTS_LANES] = {0};
     size_t p = 0;
 
     for (; d - p >= DOTS_LANES; p += DOTS_LANES) {
         for (size_t l = 0; l < DOTS_LANES; l++)
-            lanes[l] += (double)w[p + l] * (double)x[p + l];
+            lanes[l] = fmaf(w[p + l], x[p + l], lanes[l]);
     }
     for (size_t l = 0; p + l < d; l++)
-        lanes[l] += (double)w[p + l] * (double)x[p + l];
-    return dots_reduce(lanes);
+        lanes[l] = fmaf(w[p + l], x[p + l], lanes[l]);
+    return dots_reduce(lanes, DOTS_LANES);
 }
 
-static void dots(const float *w, const float *const *x, size_t n, size_t d, double *out)
+static void dots(const float *w, const float *const *x, size_t n, size_t d, float *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = dot_double(w, x[i], d);
+        out[i] = dot_lanes(w, x[i], d);
 }
 
 static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
@@ -69,6 +73,69 @@ static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_
         for (size_t r = 0; r < width; r++)
             out[p * width + r] = r < n_rows ? rows[r * stride + p] : 0;
     }
+}
+
+static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += x[i] >= least;
+    return count;
+}
+
+static uint16_t to_bf16(float x)
+{
+    uint32_t bits, sign, magnitude;
+
+    memcpy(&bits, &x, sizeof(bits));
+    sign = bits >> 16 & 0x8000u;
+    bits &= 0x7fffffffu;
+    magnitude = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+    magnitude = magnitude > KERNELS_BF16_MAX ? KERNELS_BF16_MAX : magnitude;
+    magnitude = magnitude < KERNELS_BF16_MIN ? 0 : magnitude;
+    return (uint16_t)(sign | magnitude);
+}
+
+static float from_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+static void round_bf16(const float *x, size_t n, uint16_t *out, double *squares, double *errors)
+{
+    for (size_t i = 0; i < n; i++) {
+        double error;
+
+        out[i] = to_bf16(x[i]);
+        error = (double)x[i] - (double)from_bf16(out[i]);
+        *squares += (double)x[i] * (double)x[i];
+        *errors += error * error;
+    }
+}
+
+static int32_t round_int8(const float *x, size_t n, float scale, float inverse, int offset,
+                          unsigned char *out, double *squares, double *errors)
+{
+    const float to_integer = 0x1.8p23f; /* adding it leaves no bits for a fraction */
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int32_t q = (int32_t)(x[i] * inverse + to_integer - to_integer);
+        double error;
+
+        q = q > 127 ? 127 : q < -127 ? -127 : q;
+        sum += q;
+        out[i] = (unsigned char)(q + offset);
+        error = (double)x[i] - (double)scale * (double)q;
+        *squares += (double)x[i] * (double)x[i];
+        *errors += error * error;
+    }
+    return sum;
 }
 
 static void sparse_panel(const uint32_t *indices, const float *values, size_t n, const float *panel,
@@ -90,9 +157,12 @@ void kernels_init_scalar(struct kernels *kernels)
         .name = "scalar",
         .find_above = find_above,
         .find_above_each = find_above_each,
+        .count_at_least = count_at_least,
         .axpy = axpy,
         .dot = dot,
         .dots = dots,
+        .round_bf16 = round_bf16,
+        .round_int8 = round_int8,
         .interleave = interleave,
         .sparse_panel = sparse_panel,
     };

@@ -11,11 +11,6 @@
 /* Words of a tile row: rows of all precisions are padded to it. */
 #define TILE_WORDS 16
 
-/* The largest finite bfloat16, as the upper half of a float. */
-#define BF16_MAX 0x7f7fu
-/* Below it a bfloat16 is denormal. */
-#define BF16_NORMAL_MIN 0x0080u
-
 /* Best first. */
 static const struct product *const products[] = {
 #ifdef LINALG_X86
@@ -77,59 +72,10 @@ size_t product_words(enum product_precision precision, size_t d)
 
 /* Rounding ------------------------------------------------------------------------------------ */
 
-/* Four sums each, so that one addition need not wait for the one before. */
-struct norms {
-    double squares[4], errors[4];
-};
-
-static inline void norms_add(struct norms *norms, size_t p, float x, float rounded)
+static void round_int8(const struct kernels *kernels, const float *x, size_t d, int offset,
+                       unsigned char *out, struct product_rounding *rounding, double *squares,
+                       double *errors)
 {
-    double error = (double)x - (double)rounded;
-
-    norms->squares[p % 4] += (double)x * (double)x;
-    norms->errors[p % 4] += error * error;
-}
-
-static void norms_finish(const struct norms *n, struct product_rounding *rounding)
-{
-    rounding->norm = sqrt((n->squares[0] + n->squares[1]) + (n->squares[2] + n->squares[3]));
-    rounding->error = sqrt((n->errors[0] + n->errors[1]) + (n->errors[2] + n->errors[3]));
-}
-
-static uint16_t to_bf16(float x)
-{
-    uint32_t bits, sign, magnitude;
-
-    memcpy(&bits, &x, sizeof(bits));
-    sign = bits >> 16 & 0x8000u;
-    bits &= 0x7fffffffu;
-    magnitude = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
-    magnitude = magnitude > BF16_MAX ? BF16_MAX : magnitude;
-    magnitude = magnitude < BF16_NORMAL_MIN ? 0 : magnitude;
-    return (uint16_t)(sign | magnitude);
-}
-
-static float from_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float x;
-
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
-
-static void round_bf16(const float *x, size_t d, uint16_t *out, struct norms *norms)
-{
-    for (size_t p = 0; p < d; p++) {
-        out[p] = to_bf16(x[p]);
-        norms_add(norms, p, x[p], from_bf16(out[p]));
-    }
-}
-
-static void round_int8(const float *x, size_t d, unsigned char offset, unsigned char *out,
-                       struct norms *norms, struct product_rounding *rounding)
-{
-    const float to_integer = 0x1.8p23f; /* adding it leaves no bits for a fraction */
     float largest = 0, inverse;
 
     for (size_t p = 0; p < d; p++) {
@@ -140,36 +86,46 @@ static void round_int8(const float *x, size_t d, unsigned char offset, unsigned 
     /* A scale that is denormal or whose inverse is infinite: all zero, and the error says so. */
     rounding->scale = largest / 127;
     inverse = rounding->scale >= 2 * FLT_MIN ? 1 / rounding->scale : 0;
-    for (size_t p = 0; p < d; p++) {
-        int32_t q = (int32_t)(x[p] * inverse + to_integer - to_integer);
+    rounding->sum =
+        kernels->round_int8(x, d, rounding->scale, inverse, offset, out, squares, errors);
+}
 
-        q = q > 127 ? 127 : q < -127 ? -127 : q;
-        rounding->sum += q;
-        out[p] = (unsigned char)(q + offset);
-        norms_add(norms, p, x[p], rounding->scale * (float)q);
+/* Four sums, so that one addition need not wait for the one before. */
+static double sum_squares(const float *x, size_t d)
+{
+    double sums[4] = {0};
+    size_t p = 0;
+
+    for (; d - p >= 4; p += 4) {
+        for (size_t l = 0; l < 4; l++)
+            sums[l] += (double)x[p + l] * (double)x[p + l];
     }
+    for (; p < d; p++)
+        sums[0] += (double)x[p] * (double)x[p];
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 struct product_rounding product_round(enum product_precision precision, enum product_side side,
-                                      const float *x, size_t d, uint32_t *words)
+                                      const struct kernels *kernels, const float *x, size_t d,
+                                      uint32_t *words)
 {
     size_t bytes = product_words(precision, d) * sizeof(*words);
     size_t used = d * sizeof(*words) / elements_per_word(precision);
     struct product_rounding rounding = {.scale = 1};
-    struct norms norms = {{0}, {0}};
+    double squares = 0, errors = 0;
 
     if (precision == PRODUCT_F32) {
         memmove(words, x, used);
-        for (size_t p = 0; p < d; p++)
-            norms_add(&norms, p, x[p], x[p]);
+        squares = sum_squares(x, d);
     } else if (precision == PRODUCT_BF16) {
-        round_bf16(x, d, (uint16_t *)words, &norms);
+        kernels->round_bf16(x, d, (uint16_t *)words, &squares, &errors);
     } else {
-        round_int8(x, d, side == PRODUCT_TOKENS ? 128 : 0, (unsigned char *)words, &norms,
-                   &rounding);
+        round_int8(kernels, x, d, side == PRODUCT_TOKENS ? 128 : 0, (unsigned char *)words,
+                   &rounding, &squares, &errors);
     }
     memset((char *)words + used, 0, bytes - used);
-    norms_finish(&norms, &rounding);
+    rounding.norm = sqrt(squares);
+    rounding.error = sqrt(errors);
     return rounding;
 }
 

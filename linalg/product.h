@@ -47,7 +47,8 @@ struct product {
     const char *name; /* "bf16 amx" */
     enum product_precision precision;
     enum product_layout layout;
-    size_t group;       /* tokens that are multiplied together */
+    size_t chunk; /* words of a panel that are best multiplied in one go; INT8 takes all at once */
+    size_t group; /* tokens that are multiplied together */
     unsigned cpu_flags; /* what it needs, enum cpu_flags */
 
     /*
@@ -93,12 +94,11 @@ struct product_rounding {
 
 /*
  * Round one row x [d] to words [product_words()], padded with zeros. INT8 tokens are stored with
- * 128 added, since the CPU multiplies unsigned with signed bytes. BF16 rounds to nearest even;
- * what would become infinite becomes the largest number instead, what would be denormal zero.
- * F32 may alias x.
+ * 128 added, since the CPU multiplies unsigned with signed bytes. F32 may alias x.
  */
 struct product_rounding product_round(enum product_precision precision, enum product_side side,
-                                      const float *x, size_t d, uint32_t *words);
+                                      const struct kernels *kernels, const float *x, size_t d,
+                                      uint32_t *words);
 
 /* Group `n` <= product->group rows of `words` words each into place; missing ones are zeros. */
 void product_pack_tokens(const struct product *product, const struct kernels *kernels,

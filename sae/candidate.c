@@ -2,64 +2,54 @@
 
 #include <string.h>
 
-uint64_t candidate_key(float value, uint32_t latent)
+float candidate_kth_largest(const struct kernels *kernels, const float *x, size_t n, size_t k)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof(bits));
-    return (uint64_t)(bits & 0x7fffffff) << 33 | (uint64_t)~latent << 1 | bits >> 31;
-}
-
-uint32_t candidate_latent(uint64_t key)
-{
-    return ~(uint32_t)(key >> 1);
-}
-
-float candidate_magnitude(uint64_t key)
-{
-    uint32_t bits = (uint32_t)(key >> 33);
+    const uint32_t *bits = (const uint32_t *)x;
+    uint32_t found = 0;
     float value;
 
-    memcpy(&value, &bits, sizeof(value));
+    for (uint32_t bit = (uint32_t)1 << 30; bit; bit >>= 1) {
+        if (kernels->count_at_least(bits, n, found | bit) >= k)
+            found |= bit;
+    }
+    memcpy(&value, &found, sizeof(value));
     return value;
 }
 
-float candidate_value(uint64_t key)
+/* Store first, count after: no branch to mispredict. */
+void candidates_keep(struct candidates *c, float cutoff)
 {
-    return key & 1 ? -candidate_magnitude(key) : candidate_magnitude(key);
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        float most = c->most[i];
+
+        c->least[n] = c->least[i];
+        c->most[n] = most;
+        c->latent[n] = c->latent[i];
+        n += most >= cutoff;
+    }
+    c->n = n;
 }
 
-uint64_t candidate_kth_largest(uint64_t *keys, size_t n, size_t k)
+void candidates_keep_largest(struct candidates *c, const struct kernels *kernels, size_t k)
 {
-    uint64_t random = 0x9e3779b97f4a7c15;
-    size_t begin = 0, end = n, target = k - 1;
+    size_t n_above = 0, n_equal, n = 0;
+    float kth;
 
-    while (end - begin > 1) {
-        size_t left = begin, right = end - 1;
-        uint64_t pivot;
-
-        random = random * 6364136223846793005 + 1442695040888963407;
-        pivot = keys[begin + (size_t)(random >> 33) % (end - begin)];
-        for (;;) {
-            uint64_t swap;
-
-            while (keys[left] > pivot)
-                left++;
-            while (keys[right] < pivot)
-                right--;
-            if (left >= right)
-                break;
-            swap = keys[left];
-            keys[left] = keys[right];
-            keys[right] = swap;
-        }
-        /* keys[left] is the pivot: larger ones are before it, smaller ones behind. */
-        if (target == left)
-            return pivot;
-        if (target < left)
-            end = left;
-        else
-            begin = left + 1;
+    if (c->n <= k)
+        return;
+    kth = candidate_kth_largest(kernels, c->most, c->n, k);
+    for (size_t i = 0; i < c->n; i++)
+        n_above += c->most[i] > kth;
+    n_equal = k - n_above;
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->most[i] < kth || (c->most[i] == kth && n_equal == 0))
+            continue;
+        n_equal -= c->most[i] == kth;
+        c->least[n] = c->least[i];
+        c->most[n] = c->most[i];
+        c->latent[n++] = c->latent[i];
     }
-    return keys[begin];
+    c->n = n;
 }

@@ -1,5 +1,7 @@
 /*
- * sae/candidate.h - candidates for the k largest, and choosing among them.
+ * sae/candidate.h - latents that may be among the largest of a token, with bounds of their value.
+ *
+ * Candidates stand in ascending order of latents and stay in it.
  */
 #ifndef SAE_CANDIDATE_H
 #define SAE_CANDIDATE_H
@@ -7,23 +9,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*
- * A candidate as one number whose order is that of selection, magnitude first, lower latents
- * winning ties:
- *
- *     bits 63..33  the magnitude, whose bits ascend with its value
- *     bits 32..1   latent, inverted
- *     bit  0       sign
- *
- * Keys of a token are distinct, so that "the k largest" is one definite set.
- */
-uint64_t candidate_key(float value, uint32_t latent);
-uint32_t candidate_latent(uint64_t key);
-float candidate_magnitude(uint64_t key);
-float candidate_value(uint64_t key);
+#include "linalg/kernels.h"
 
-/* The k-th largest of n distinct keys, 1 <= k <= n; permutes them. Quickselect (Hoare 1961) with
- * pseudo-random pivots, so that no order of the data is bad. */
-uint64_t candidate_kth_largest(uint64_t *keys, size_t n, size_t k);
+/* A view of one token's candidates: n <= max in each array. */
+struct candidates {
+    float *least; /* the value, or 0, is at least this; never negative */
+    float *most;  /* and at most this */
+    uint32_t *latent;
+    size_t n, max;
+};
+
+/* The k-th largest of x [n], none negative or NaN, 1 <= k <= n: by halving the range of floats,
+ * whose bits ascend with their values. No branch depends on the data. Cost: 31 passes over x. */
+float candidate_kth_largest(const struct kernels *kernels, const float *x, size_t n, size_t k);
+
+/* Keep those whose value may be `cutoff` or more. */
+void candidates_keep(struct candidates *candidates, float cutoff);
+
+/* Keep the k largest of exact values (least == most), equal ones going to the lower latents. */
+void candidates_keep_largest(struct candidates *candidates, const struct kernels *kernels,
+                             size_t k);
 
 #endif

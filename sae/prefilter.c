@@ -13,9 +13,6 @@
 /* OpenBLAS packs the tokens anew for every product: larger ones waste less. */
 #define SPAN_LATENTS_BLAS 1024
 
-/* Words of a row that are multiplied in one go: 32 latents of them are 256 KiB. */
-#define CHUNK_WORDS 2048
-
 /* A tenth of the range of float32 is as far as we trust sums. */
 #define RANGE_MAX ((double)FLT_MAX / 10)
 
@@ -42,7 +39,7 @@ struct prefilter {
     enum sae_precision precision;
     size_t span; /* latents */
     size_t words;
-    double rounding; /* g(d_in + 8) */
+    double rounding; /* g(d_in + d_in / 64 + 24) */
     double denormal; /* 3 d_in FLT_MIN */
 
     struct weight_bound *bounds; /* [spans] */
@@ -125,8 +122,9 @@ static void round_latent(const struct prefilter *f, size_t j, uint32_t *row,
 {
     const struct sae *sae = f->sae;
     enum product_precision precision = f->product ? f->product->precision : PRODUCT_F32;
-    struct product_rounding rounding = product_round(
-        precision, PRODUCT_LATENT_ROWS, sae->w_enc.data + j * sae->w_enc.stride, sae->d_in, row);
+    struct product_rounding rounding =
+        product_round(precision, PRODUCT_LATENT_ROWS, f->kernels,
+                      sae->w_enc.data + j * sae->w_enc.stride, sae->d_in, row);
     double threshold = sae->threshold ? fabs((double)sae->threshold[j]) : 0;
     const struct weight_bound own = {.norm = rounding.norm,
                                      .error = rounding.error,
@@ -170,7 +168,7 @@ enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,
                           const struct kernels *kernels, struct workers *workers, struct error *err)
 {
     struct prefilter *f = mem_zalloc(1, sizeof(*f));
-    double n = (double)sae->d_in + 8;
+    double n = (double)sae->d_in + (double)sae->d_in / 64 + 24;
     enum status st;
 
     *prefilter = NULL;
@@ -233,7 +231,6 @@ static enum status allocate_block(struct prefilter_block *block, const struct pr
 {
     size_t group = f->product ? f->product->group : 1;
     size_t rows = (block->rows_max + group - 1) / group * group;
-    size_t chunk = f->words < CHUNK_WORDS ? f->words : CHUNK_WORDS;
     enum status st = matrix_init(&block->c, rows, f->span, err);
 
     if (st)
@@ -246,7 +243,7 @@ static enum status allocate_block(struct prefilter_block *block, const struct pr
         return STATUS_OK;
     block->tokens = mem_alloc_aligned(rows, f->words * sizeof(*block->tokens));
     block->scale = mem_zalloc(rows, sizeof(*block->scale));
-    block->panel = mem_alloc_aligned(PRODUCT_LATENTS, chunk * sizeof(*block->panel));
+    block->panel = mem_alloc_aligned(PRODUCT_LATENTS, f->product->chunk * sizeof(*block->panel));
     return block->tokens && block->scale && block->panel ? STATUS_OK : error_nomem(err);
 }
 
@@ -283,8 +280,8 @@ void prefilter_tokens(const struct prefilter *f, struct prefilter_block *block,
 
         for (size_t i = 0; i < n; i++) {
             struct product_rounding rounding =
-                product_round(precision, PRODUCT_TOKENS, matrix_view_row(x, first + i), x.cols,
-                              block->rows + i * f->words);
+                product_round(precision, PRODUCT_TOKENS, f->kernels, matrix_view_row(x, first + i),
+                              x.cols, block->rows + i * f->words);
 
             block->bounds[first + i] = (struct token_bound){.norm = rounding.norm + rounding.error,
                                                             .error = rounding.error};
@@ -357,10 +354,10 @@ static void multiply_float(const struct prefilter *f, struct prefilter_block *bl
                            size_t n, size_t n_groups)
 {
     const struct matrix *w = &f->sae->w_enc;
-    size_t d_in = f->sae->d_in;
+    size_t d_in = f->sae->d_in, chunk = f->product->chunk;
 
-    for (size_t p = 0; p < d_in; p += CHUNK_WORDS) {
-        size_t words = d_in - p < CHUNK_WORDS ? d_in - p : CHUNK_WORDS;
+    for (size_t p = 0; p < d_in; p += chunk) {
+        size_t words = d_in - p < chunk ? d_in - p : chunk;
 
         for (size_t l = 0; l < n; l += PRODUCT_LATENTS) {
             const struct product_panel panel = {.w = block->panel, .words = words};
@@ -378,8 +375,7 @@ static void multiply_float(const struct prefilter *f, struct prefilter_block *bl
 static void multiply_packed(const struct prefilter *f, struct prefilter_block *block, size_t first,
                             size_t n, size_t n_groups)
 {
-    /* int8 sums are scaled at the end, and are not cut. */
-    size_t chunk = f->product->precision == PRODUCT_INT8 ? f->words : CHUNK_WORDS;
+    size_t chunk = f->product->chunk;
 
     for (size_t p = 0; p < f->words; p += chunk) {
         for (size_t l = 0; l < n; l += PRODUCT_LATENTS) {

@@ -12,11 +12,12 @@
  *
  * Summing n terms in float32, in any order, is off by at most g(n) = n u / (1 - n u) times the sum
  * of their magnitudes, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
- * section 4.2). The terms are the d_in products and b; n = d_in + 8 leaves room for rounding a
- * itself, the bound and a threshold to float32. Denormals that the CPU takes for zero add less than
- * 3 d_in FLT_MIN. With |x'| <= |x| + |dx|, |w'| <= |w| + |dw|:
+ * section 4.2). The terms of c are d_in products and b; those of the exact a_j, which is rounded as
+ * well, are d_in / 64 + 8 deep (linalg/kernels.h). n = d_in + d_in / 64 + 24 covers both, and
+ * leaves room for rounding the bound and a threshold to float32. Denormals that the CPU takes for
+ * zero add less than 3 d_in FLT_MIN. With |x'| <= |x| + |dx|, |w'| <= |w| + |dw|:
  *
- *     margin = |x'| |dw| + |dx| |w| + g(d_in + 8) (|x'| |w'| + |b| + |threshold|) + 3 d_in FLT_MIN
+ *     margin = |x'| |dw| + |dx| |w| + g(n) (|x'| |w'| + |b| + |threshold|) + 3 d_in FLT_MIN
  *
  * The norms of weights are the largest in a span of latents, those of dx and dw are measured, not
  * estimated; activations that arrive as bfloat16 have dx = 0 in bfloat16. int8 sums are exact.

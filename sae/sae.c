@@ -18,6 +18,10 @@
 /* Fewer tokens than this are not worth a prefilter: the weights are read once either way. */
 #define PREFILTER_TOKENS_MIN 4
 
+/* Rows of weights that are to stay in the second-level cache. */
+#define TILE_BYTES ((size_t)1 << 20)
+#define TILE_LATENTS_MIN 16
+
 /* Latents in a span without a prefilter. */
 #define SPAN_LATENTS 256
 
@@ -78,6 +82,16 @@ size_t sae_block_tokens(const struct sae *sae)
     return rows < BLOCK_TOKENS ? rows : BLOCK_TOKENS;
 }
 
+size_t sae_block_for(const struct sae *sae, uint64_t tokens, unsigned threads)
+{
+    size_t most = sae_block_tokens(sae);
+    uint64_t share = (tokens + threads - 1) / threads;
+
+    if (share >= most)
+        return most;
+    return share < BLOCK_TOKENS_MIN ? BLOCK_TOKENS_MIN : (size_t)share;
+}
+
 /* A latent whose pre-activation at a token is wanted exactly. */
 struct pair {
     uint32_t latent, token;
@@ -96,26 +110,25 @@ struct sae_workspace {
     unsigned char *exact;       /* [rows_max] this token is computed without the prefilter */
     unsigned char *overflowed;  /* [rows_max] it had too many candidates */
     uint32_t *which;            /* [rows_max] tokens of a scan */
-    const float **rows;         /* [rows_max] */
-    double *sums;               /* [rows_max] */
+    const float **rows;         /* [rows_max, or tile if that is more] */
+    float *sums;                /* the same */
     struct matrix exact_scores; /* [rows_max, span] */
     float *magnitude;           /* [span], topk_signed only */
     uint32_t *found;            /* [span] */
 
     struct pair *pairs;
     size_t n_pairs, pairs_capacity;
-    uint32_t *order; /* [n_pairs] by latent */
+    uint32_t *order; /* [n_pairs] by tile */
     size_t order_capacity;
-    uint32_t *starts; /* [d_sae + 2], or [span + 2] where pairs are settled span by span */
+    size_t tile;      /* latents */
+    uint32_t *starts; /* [tiles + 2] */
 
-    /* topk, groupmax: candidates of each token, in ascending order of latents (sae/candidate.h).
-     * Their magnitude is a lower bound of the value. */
-    uint64_t *keys;   /* [rows_max, keys_max] */
-    size_t keys_max;  /* k and some room, so that pruning is rare */
-    size_t *n_keys;   /* [rows_max] */
-    float *cutoff;    /* [rows_max] topk: k latents are certain to reach it */
-    float *best;      /* [rows_max, k] groupmax: the same for each group */
-    uint64_t *select; /* [keys_max] */
+    /* topk, groupmax: candidates of each token (sae/candidate.h), views of the arrays below. */
+    struct candidates *candidates; /* [rows_max] */
+    float *least, *most;           /* [rows_max, room] */
+    uint32_t *latents;             /* the same */
+    float *cutoff;                 /* [rows_max] topk: k latents are certain to reach it */
+    float *best;                   /* [rows_max, k] groupmax: the same for each group */
 
     /* The others: what fired, by span and then by token; hits_end[span * rows_max + row]. */
     uint32_t *hit_latents;
@@ -147,11 +160,12 @@ void sae_workspace_free(struct sae_workspace *ws)
     mem_free(ws->pairs);
     mem_free(ws->order);
     mem_free(ws->starts);
-    mem_free(ws->keys);
-    mem_free(ws->n_keys);
+    mem_free(ws->candidates);
+    mem_free(ws->least);
+    mem_free(ws->most);
+    mem_free(ws->latents);
     mem_free(ws->cutoff);
     mem_free(ws->best);
-    mem_free(ws->select);
     mem_free(ws->hit_latents);
     mem_free(ws->hit_values);
     mem_free(ws->hits_end);
@@ -160,7 +174,7 @@ void sae_workspace_free(struct sae_workspace *ws)
     mem_free(ws);
 }
 
-/* Pruning costs O(keys_max) and happens every keys_max - k candidates. */
+/* k, and some room, so that pruning is rare: its cost does not depend on how much it removes. */
 static size_t candidates_max(const struct sae *sae)
 {
     size_t room = 3 * (size_t)sae->k + 64;
@@ -172,16 +186,20 @@ static size_t candidates_max(const struct sae *sae)
 static enum status allocate_candidates(struct sae_workspace *ws, const struct sae *sae,
                                        struct error *err)
 {
-    size_t rows = ws->rows_max;
+    size_t rows = ws->rows_max, max = candidates_max(sae);
 
-    ws->keys_max = candidates_max(sae);
-    ws->keys = mem_alloc(rows, ws->keys_max * sizeof(*ws->keys));
-    ws->n_keys = mem_alloc(rows, sizeof(*ws->n_keys));
+    ws->candidates = mem_alloc(rows, sizeof(*ws->candidates));
+    ws->least = mem_alloc(rows, max * sizeof(*ws->least));
+    ws->most = mem_alloc(rows, max * sizeof(*ws->most));
+    ws->latents = mem_alloc(rows, max * sizeof(*ws->latents));
     ws->cutoff = mem_alloc(rows, sizeof(*ws->cutoff));
-    ws->select = mem_alloc(ws->keys_max, sizeof(*ws->select));
-    ws->starts = mem_alloc(sae->d_sae + 2, sizeof(*ws->starts));
-    if (!ws->keys || !ws->n_keys || !ws->cutoff || !ws->select || !ws->starts)
+    if (!ws->candidates || !ws->least || !ws->most || !ws->latents || !ws->cutoff)
         return error_nomem(err);
+    for (size_t t = 0; t < rows; t++)
+        ws->candidates[t] = (struct candidates){.least = ws->least + t * max,
+                                                .most = ws->most + t * max,
+                                                .latent = ws->latents + t * max,
+                                                .max = max};
     if (sae->activation != ACTIVATION_GROUPMAX)
         return STATUS_OK;
     ws->best = mem_alloc(rows, sae->k * sizeof(*ws->best));
@@ -191,8 +209,7 @@ static enum status allocate_candidates(struct sae_workspace *ws, const struct sa
 static enum status allocate_hits(struct sae_workspace *ws, struct error *err)
 {
     ws->hits_end = mem_alloc(ws->n_spans, ws->rows_max * sizeof(*ws->hits_end));
-    ws->starts = mem_alloc(ws->span + 2, sizeof(*ws->starts));
-    return ws->hits_end && ws->starts ? STATUS_OK : error_nomem(err);
+    return ws->hits_end ? STATUS_OK : error_nomem(err);
 }
 
 static enum status allocate_scratch(struct sae_workspace *ws, const struct sae *sae,
@@ -210,13 +227,14 @@ static enum status allocate_scratch(struct sae_workspace *ws, const struct sae *
     ws->exact = mem_alloc(rows, sizeof(*ws->exact));
     ws->overflowed = mem_alloc(rows, sizeof(*ws->overflowed));
     ws->which = mem_alloc(rows, sizeof(*ws->which));
-    ws->rows = mem_alloc(rows, sizeof(float *));
-    ws->sums = mem_alloc(rows, sizeof(*ws->sums));
+    ws->rows = mem_alloc(rows > ws->tile ? rows : ws->tile, sizeof(float *));
+    ws->sums = mem_alloc(rows > ws->tile ? rows : ws->tile, sizeof(*ws->sums));
+    ws->starts = mem_alloc(sae->d_sae / ws->tile + 3, sizeof(*ws->starts));
     ws->magnitude = mem_alloc(ws->span, sizeof(*ws->magnitude));
     ws->found = mem_alloc(ws->span, sizeof(*ws->found));
     ws->x_hat = mem_alloc_aligned(sae->reconstructs ? sae->d_out : 0, sizeof(*ws->x_hat));
-    if (ws->exact && ws->overflowed && ws->which && ws->rows && ws->sums && ws->magnitude &&
-        ws->found && ws->x_hat)
+    if (ws->exact && ws->overflowed && ws->which && ws->rows && ws->sums && ws->starts &&
+        ws->magnitude && ws->found && ws->x_hat)
         return STATUS_OK;
     return error_nomem(err);
 }
@@ -234,6 +252,8 @@ enum status sae_workspace_new(struct sae_workspace **out, const struct sae *sae,
     ws->rows_max = sae_block_tokens(sae);
     ws->span = sae->prefilter ? prefilter_span(sae->prefilter) : SPAN_LATENTS;
     ws->n_spans = (sae->d_sae + ws->span - 1) / ws->span;
+    ws->tile = TILE_BYTES / (sizeof(float) * (sae->d_in + 1));
+    ws->tile = ws->tile < TILE_LATENTS_MIN ? TILE_LATENTS_MIN : ws->tile;
     st = allocate_scratch(ws, sae, err);
     if (!st)
         st = sae->k ? allocate_candidates(ws, sae, err) : allocate_hits(ws, err);
@@ -266,16 +286,6 @@ static bool reserve(uint32_t **latents, float **values, size_t *capacity, size_t
 
 /* Exact values ------------------------------------------------------------------------------- */
 
-/* A pre-activation from its sum. Beyond the range of float32 it is infinite. */
-static float to_pre_activation(const struct sae *sae, size_t j, double sum)
-{
-    double a = sum + (double)sae->b_enc[j];
-
-    if (fabs(a) > (double)FLT_MAX)
-        return a > 0 ? INFINITY : -INFINITY;
-    return (float)a;
-}
-
 static const float *latent_row(const struct sae *sae, size_t j)
 {
     return sae->w_enc.data + j * sae->w_enc.stride;
@@ -289,7 +299,7 @@ static void score_exactly(const struct sae *sae, struct sae_workspace *ws, size_
         ws->kernels->dots(latent_row(sae, first + l), ws->rows, n, sae->d_in, ws->sums);
         for (size_t i = 0; i < n; i++)
             ws->exact_scores.data[i * ws->exact_scores.stride + l] =
-                to_pre_activation(sae, first + l, ws->sums[i]);
+                ws->sums[i] + sae->b_enc[first + l];
     }
 }
 
@@ -306,49 +316,95 @@ static enum status add_pair(struct sae_workspace *ws, uint32_t latent, uint32_t 
     return STATUS_OK;
 }
 
-/* ws->order: the pairs by latent, all of them in [first, first + n_latents). Counting sort. */
+/* ws->order: the pairs by tile of latents, all in [first, first + n_latents). Counting sort, so
+ * that they stay in order otherwise. */
 static enum status sort_pairs(struct sae_workspace *ws, size_t first, size_t n_latents,
                               struct error *err)
 {
     void *p = ws->order;
     bool ok = mem_grow(&p, &ws->order_capacity, ws->n_pairs, sizeof(*ws->order));
+    size_t n_tiles = (n_latents + ws->tile - 1) / ws->tile;
     uint32_t *starts = ws->starts;
 
     ws->order = p;
     if (!ok)
         return error_nomem(err);
-    memset(starts, 0, (n_latents + 1) * sizeof(*starts));
+    memset(starts, 0, (n_tiles + 1) * sizeof(*starts));
     for (size_t i = 0; i < ws->n_pairs; i++)
-        starts[ws->pairs[i].latent - first + 1]++;
-    for (size_t l = 0; l < n_latents; l++)
+        starts[(ws->pairs[i].latent - first) / ws->tile + 1]++;
+    for (size_t l = 0; l < n_tiles; l++)
         starts[l + 1] += starts[l];
     for (size_t i = 0; i < ws->n_pairs; i++)
-        ws->order[starts[ws->pairs[i].latent - first]++] = (uint32_t)i;
+        ws->order[starts[(ws->pairs[i].latent - first) / ws->tile]++] = (uint32_t)i;
     return STATUS_OK;
 }
 
-/* The value of every pair. Latent by latent, so that each row of weights is read once. */
+/* Asks for the weights of the next tile, a share with every pair of this one. */
+struct prefetch {
+    const char *at, *end;
+    size_t share; /* bytes */
+};
+
+static struct prefetch prefetch_tile(const struct sae *sae, const struct sae_workspace *ws,
+                                     size_t latent, size_t n_pairs)
+{
+    size_t last = latent + ws->tile < sae->d_sae ? latent + ws->tile : sae->d_sae;
+
+    if (latent >= sae->d_sae)
+        return (struct prefetch){NULL, NULL, 0};
+    return (struct prefetch){.at = (const char *)latent_row(sae, latent),
+                             .end = (const char *)latent_row(sae, last),
+                             .share =
+                                 (last - latent) * sae->w_enc.stride * sizeof(float) / n_pairs};
+}
+
+static void prefetch_share(struct prefetch *prefetch, size_t n_pairs)
+{
+    const char *end = prefetch->end;
+
+    if ((size_t)(end - prefetch->at) > n_pairs * prefetch->share)
+        end = prefetch->at + n_pairs * prefetch->share;
+    for (; prefetch->at < end; prefetch->at += MEM_ALIGNMENT)
+        __builtin_prefetch(prefetch->at, 0, 2);
+}
+
+/*
+ * The value of every pair. Tile by tile: its rows of weights stay in the second-level cache while
+ * the tokens go by in order.
+ */
 static enum status settle_pairs(const struct sae *sae, struct sae_workspace *ws,
                                 struct matrix_view x, size_t first, size_t n_latents,
                                 struct error *err)
 {
     enum status st = sort_pairs(ws, first, n_latents, err);
-    size_t n;
+    size_t begin = 0;
 
-    if (st)
-        return st;
-    for (size_t i = 0; i < ws->n_pairs; i += n) {
-        uint32_t latent = ws->pairs[ws->order[i]].latent;
+    for (size_t tile = 0; begin < ws->n_pairs && !st; tile++) {
+        size_t end = ws->starts[tile]; /* where sorting has left it */
+        struct prefetch next =
+            prefetch_tile(sae, ws, first + (tile + 1) * ws->tile, end - begin + 1);
 
-        for (n = 0; i + n < ws->n_pairs && ws->pairs[ws->order[i + n]].latent == latent; n++)
-            ws->rows[n] = matrix_view_row(x, ws->pairs[ws->order[i + n]].token);
-        if (i + n < ws->n_pairs) /* the next row is seldom in a cache */
-            __builtin_prefetch(latent_row(sae, ws->pairs[ws->order[i + n]].latent));
-        ws->kernels->dots(latent_row(sae, latent), ws->rows, n, sae->d_in, ws->sums);
-        for (size_t m = 0; m < n; m++)
-            ws->pairs[ws->order[i + m]].value = to_pre_activation(sae, latent, ws->sums[m]);
+        while (begin < end) {
+            uint32_t token = ws->pairs[ws->order[begin]].token;
+            const struct pair *pair;
+            size_t n = 0;
+
+            for (; begin + n < end; n++) {
+                pair = &ws->pairs[ws->order[begin + n]];
+                if (pair->token != token)
+                    break;
+                ws->rows[n] = latent_row(sae, pair->latent);
+            }
+            prefetch_share(&next, n);
+            ws->kernels->dots(matrix_view_row(x, token), ws->rows, n, sae->d_in, ws->sums);
+            for (size_t m = 0; m < n; m++, begin++) {
+                struct pair *settled = &ws->pairs[ws->order[begin]];
+
+                settled->value = ws->sums[m] + sae->b_enc[settled->latent];
+            }
+        }
     }
-    return STATUS_OK;
+    return st;
 }
 
 /* Scan ---------------------------------------------------------------------------------------- */
@@ -372,30 +428,19 @@ struct scores {
     float margin;
 };
 
-/* topk: keep what may be among the k largest, in order, and raise the cut-off to the k-th lower
- * bound. Exact scores are their own bounds: no more than k are kept. */
+/* topk: raise the cut-off to the k-th largest lower bound and keep what may reach it. Exact values
+ * are their own bounds: no more than k are kept. */
 static void prune_topk(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
 {
-    uint64_t *keys = ws->keys + t * ws->keys_max;
-    uint64_t kth;
-    size_t n = 0;
+    struct candidates *candidates = &ws->candidates[t];
 
-    if (ws->n_keys[t] <= sae->k)
+    if (candidates->n <= sae->k)
         return;
-    memcpy(ws->select, keys, ws->n_keys[t] * sizeof(*keys));
-    kth = candidate_kth_largest(ws->select, ws->n_keys[t], sae->k);
-    ws->cutoff[t] = candidate_magnitude(kth);
-    for (size_t i = 0; i < ws->n_keys[t]; i++) {
-        size_t span = candidate_latent(keys[i]) / ws->span;
-        bool keep = keys[i] >= kth;
-
-        if (!keep && !ws->exact[t])
-            keep = upper(candidate_magnitude(keys[i]) +
-                         2 * prefilter_margin(sae->prefilter, ws->block, t, span)) >= ws->cutoff[t];
-        if (keep)
-            keys[n++] = keys[i];
-    }
-    ws->n_keys[t] = n;
+    ws->cutoff[t] = candidate_kth_largest(ws->kernels, candidates->least, candidates->n, sae->k);
+    if (ws->exact[t])
+        candidates_keep_largest(candidates, ws->kernels, sae->k);
+    else
+        candidates_keep(candidates, ws->cutoff[t]);
 }
 
 static size_t group_of(const struct sae *sae, uint32_t latent)
@@ -406,21 +451,18 @@ static size_t group_of(const struct sae *sae, uint32_t latent)
 /* groupmax: keep what may be the largest of its group. */
 static void prune_groupmax(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
 {
-    uint64_t *keys = ws->keys + t * ws->keys_max;
+    struct candidates *candidates = &ws->candidates[t];
     const float *best = ws->best + t * sae->k;
     size_t n = 0;
 
-    for (size_t i = 0; i < ws->n_keys[t]; i++) {
-        uint32_t latent = candidate_latent(keys[i]);
-        float most = candidate_magnitude(keys[i]);
-
-        if (!ws->exact[t])
-            most =
-                upper(most + 2 * prefilter_margin(sae->prefilter, ws->block, t, latent / ws->span));
-        if (most >= best[group_of(sae, latent)])
-            keys[n++] = keys[i];
+    for (size_t i = 0; i < candidates->n; i++) {
+        if (candidates->most[i] < best[group_of(sae, candidates->latent[i])])
+            continue;
+        candidates->least[n] = candidates->least[i];
+        candidates->most[n] = candidates->most[i];
+        candidates->latent[n++] = candidates->latent[i];
     }
-    ws->n_keys[t] = n;
+    candidates->n = n;
 }
 
 static void prune(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
@@ -431,15 +473,19 @@ static void prune(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
         prune_topk(sae, ws, t);
 }
 
-/* Take a latent whose value is at least `least` (and 0) as a candidate. False: no room. */
+/* Take a latent whose value lies between two bounds as a candidate. False: no room. */
 static bool add_candidate(const struct sae *sae, struct sae_workspace *ws, uint32_t t,
-                          uint32_t latent, float least)
+                          uint32_t latent, float least, float most)
 {
-    if (ws->n_keys[t] == ws->keys_max)
+    struct candidates *candidates = &ws->candidates[t];
+
+    if (candidates->n == candidates->max)
         prune(sae, ws, t);
-    if (ws->n_keys[t] == ws->keys_max)
+    if (candidates->n == candidates->max)
         return false;
-    ws->keys[t * ws->keys_max + ws->n_keys[t]++] = candidate_key(least > 0 ? least : 0, latent);
+    candidates->least[candidates->n] = least > 0 ? least : 0;
+    candidates->most[candidates->n] = most;
+    candidates->latent[candidates->n++] = latent;
     return true;
 }
 
@@ -447,6 +493,7 @@ static bool add_topk(const struct sae *sae, struct sae_workspace *ws, const stru
 {
     const float *size = s->c;
     uint32_t t = s->token;
+    bool exact = ws->exact[t];
     size_t n_found;
 
     if (sae->activation == ACTIVATION_TOPK_SIGNED) {
@@ -457,12 +504,14 @@ static bool add_topk(const struct sae *sae, struct sae_workspace *ws, const stru
     n_found = ws->kernels->find_above(size, s->n, lower(ws->cutoff[t] - s->margin), ws->found);
     for (size_t i = 0; i < n_found; i++) {
         uint32_t l = ws->found[i];
+        float least = exact ? size[l] : lower(size[l] - s->margin);
+        float most = exact ? size[l] : upper(size[l] + s->margin);
 
-        /* The cut-off may have risen since they were found. */
-        if (upper(size[l] + s->margin) < ws->cutoff[t])
+        /* The cut-off may have risen since they were found; and what is not positive never fires.
+         */
+        if (most < ws->cutoff[t] || !(most > 0))
             continue;
-        if (!add_candidate(sae, ws, t, (uint32_t)(s->first + l),
-                           ws->exact[t] ? size[l] : lower(size[l] - s->margin)))
+        if (!add_candidate(sae, ws, t, (uint32_t)(s->first + l), least, most))
             return false;
     }
     return true;
@@ -477,12 +526,13 @@ static bool add_groupmax(const struct sae *sae, struct sae_workspace *ws, const 
         uint32_t latent = (uint32_t)(s->first + l);
         float *group = &best[group_of(sae, latent)];
         float least = exact ? s->c[l] : lower(s->c[l] - s->margin);
+        float most = exact ? s->c[l] : upper(s->c[l] + s->margin);
 
         /* Of exact equals the first is taken. */
-        if (exact ? s->c[l] <= *group : upper(s->c[l] + s->margin) < *group)
+        if (exact ? most <= *group : most < *group)
             continue;
         *group = least > *group ? least : *group;
-        if (!add_candidate(sae, ws, s->token, latent, least))
+        if (!add_candidate(sae, ws, s->token, latent, least, most))
             return false;
     }
     return true;
@@ -621,7 +671,7 @@ static void clear_token(const struct sae *sae, struct sae_workspace *ws, uint32_
 {
     if (!sae->k)
         return;
-    ws->n_keys[t] = 0;
+    ws->candidates[t].n = 0;
     ws->cutoff[t] = 0;
     ws->overflowed[t] = 0;
     if (ws->best)
@@ -665,38 +715,38 @@ static enum status settle_candidates(const struct sae *sae, struct sae_workspace
     enum status st = STATUS_OK;
 
     for (uint32_t t = 0; t < x.rows; t++) {
-        const uint64_t *keys = ws->keys + t * ws->keys_max;
-
         prune(sae, ws, t);
-        for (size_t i = 0; i < ws->n_keys[t] && !st; i++)
-            st = add_pair(ws, candidate_latent(keys[i]), t, err);
+        for (size_t i = 0; i < ws->candidates[t].n && !st; i++)
+            st = add_pair(ws, ws->candidates[t].latent[i], t, err);
     }
     return st ? st : settle_pairs(sae, ws, x, 0, sae->d_sae, err);
 }
 
 /* The k largest of a token's pairs [n], ascending by latent, into the row. */
-static size_t select_topk(const struct sae *sae, struct sae_workspace *ws, const struct pair *pairs,
-                          size_t n)
+static size_t select_topk(const struct sae *sae, struct sae_workspace *ws, uint32_t t,
+                          const struct pair *pairs, size_t n)
 {
-    uint64_t *keys = ws->keys; /* no longer needed, and never more than of one token */
-    uint64_t kth = 0;
-    size_t n_keys = 0, kept = 0;
+    bool both_signs = sae->activation == ACTIVATION_TOPK_SIGNED;
+    struct candidates *candidates = &ws->candidates[t]; /* their room serves once more */
+    size_t at = 0;
 
+    candidates->n = 0;
     for (size_t i = 0; i < n; i++) {
-        if (pairs[i].value > 0 || (sae->activation == ACTIVATION_TOPK_SIGNED && pairs[i].value < 0))
-            keys[n_keys++] = candidate_key(pairs[i].value, pairs[i].latent);
-    }
-    if (n_keys > sae->k) {
-        memcpy(ws->select, keys, n_keys * sizeof(*keys));
-        kth = candidate_kth_largest(ws->select, n_keys, sae->k);
-    }
-    for (size_t i = 0; i < n_keys; i++) {
-        if (keys[i] < kth)
+        float size = both_signs ? fabsf(pairs[i].value) : pairs[i].value;
+
+        if (!(size > 0))
             continue;
-        ws->row_latents[kept] = candidate_latent(keys[i]);
-        ws->row_values[kept++] = candidate_value(keys[i]);
+        candidates->least[candidates->n] = candidates->most[candidates->n] = size;
+        candidates->latent[candidates->n++] = pairs[i].latent;
     }
-    return kept;
+    candidates_keep_largest(candidates, ws->kernels, sae->k);
+    for (size_t i = 0; i < candidates->n; i++) {
+        while (pairs[at].latent != candidates->latent[i])
+            at++;
+        ws->row_latents[i] = pairs[at].latent;
+        ws->row_values[i] = pairs[at].value;
+    }
+    return candidates->n;
 }
 
 /* The largest of each group, the first of equals. */
@@ -754,13 +804,13 @@ static enum status append_selected(const struct sae *sae, struct sae_workspace *
 
     if (!reserve(&ws->row_latents, &ws->row_values, &ws->row_capacity, sae->k))
         return error_nomem(err);
-    for (size_t t = 0; t < rows && !st; t++) {
+    for (uint32_t t = 0; t < rows && !st; t++) {
         size_t end = begin;
         size_t n;
 
         while (end < ws->n_pairs && ws->pairs[end].token == t)
             end++;
-        n = is_topk(sae->activation) ? select_topk(sae, ws, ws->pairs + begin, end - begin)
+        n = is_topk(sae->activation) ? select_topk(sae, ws, t, ws->pairs + begin, end - begin)
                                      : select_groupmax(sae, ws, ws->pairs + begin, end - begin);
         st = append_row(ws, n, codes, err);
         begin = end;

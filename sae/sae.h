@@ -8,9 +8,9 @@
  * subtraction of b_dec, constant scales and decoder norms are folded into W_enc and b_enc in
  * double. A loaded struct sae is immutable and may be shared by threads; a workspace may not.
  *
- * Values are computed exactly and rounded once: a pre-activation is the sum, in double and in an
- * order of its own (`dots` in linalg/kernels.h), of exact products, plus b_enc, rounded to float32.
- * It does not depend on the CPU, on the number of threads, nor on what stands beside the token.
+ * A pre-activation is the sum of products by `dots` of linalg/kernels.h, in float32 and in an order
+ * that is always the same, plus b_enc. It does not depend on the CPU, on the number of threads, nor
+ * on what stands beside the token. Below, this is what "exact" means.
  */
 #ifndef SAE_SAE_H
 #define SAE_SAE_H
@@ -70,7 +70,7 @@ void sae_release(struct sae *sae);
 
 /* How sure the choice of what fires is. */
 enum sae_precision {
-    SAE_EXACT, /* the latents that fire are those of exact arithmetic, by proof (sae/prefilter.h) */
+    SAE_EXACT, /* the latents that fire are the right ones, by proof (sae/prefilter.h) */
     SAE_FAST,  /* int8 with a margin of six standard deviations, where the CPU has it */
 };
 
@@ -95,6 +95,9 @@ const char *sae_engine(const struct sae *sae);
 struct sae_workspace;
 
 size_t sae_block_tokens(const struct sae *sae);
+
+/* A block size at which every thread gets work, and not less than it takes to be fast. */
+size_t sae_block_for(const struct sae *sae, uint64_t tokens, unsigned threads);
 
 MUST_CHECK
 enum status sae_workspace_new(struct sae_workspace **ws, const struct sae *sae,

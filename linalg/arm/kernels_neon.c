@@ -7,28 +7,22 @@
 
 #include "linalg/kernels_internal.h"
 
-/* One row after another; lanes[l] are lanes 2 l and 2 l + 1. Products are exact, hence a fused
- * addition rounds like one that is not. */
-static inline void dots_step(const float *w, const float *x, float64x2_t lanes[DOTS_LANES / 2])
+/* Sixteen registers hold the 64 lanes. */
+static inline void dots_step(const float *w, const float *x, float32x4_t lanes[DOTS_LANES / 4])
 {
-#pragma GCC unroll 4
-    for (int q = 0; q < DOTS_LANES / 4; q++) {
-        float32x4_t a = vld1q_f32(w + 4 * q), b = vld1q_f32(x + 4 * q);
-
-        lanes[2 * q] =
-            vfmaq_f64(lanes[2 * q], vcvt_f64_f32(vget_low_f32(a)), vcvt_f64_f32(vget_low_f32(b)));
-        lanes[2 * q + 1] = vfmaq_f64(lanes[2 * q + 1], vcvt_high_f64_f32(a), vcvt_high_f64_f32(b));
-    }
+#pragma GCC unroll 16
+    for (int q = 0; q < DOTS_LANES / 4; q++)
+        lanes[q] = vfmaq_f32(lanes[q], vld1q_f32(w + 4 * q), vld1q_f32(x + 4 * q));
 }
 
-static double dot_double(const float *w, const float *x, size_t d)
+static float dot_lanes(const float *w, const float *x, size_t d)
 {
-    float64x2_t lanes[DOTS_LANES / 2];
-    double stored[DOTS_LANES];
+    float32x4_t lanes[DOTS_LANES / 4];
+    float stored[DOTS_LANES];
     size_t p = 0;
 
-    for (int l = 0; l < DOTS_LANES / 2; l++)
-        lanes[l] = vdupq_n_f64(0);
+    for (int q = 0; q < DOTS_LANES / 4; q++)
+        lanes[q] = vdupq_n_f32(0);
     for (; d - p >= DOTS_LANES; p += DOTS_LANES)
         dots_step(w + p, x + p, lanes);
     if (p < d) {
@@ -38,15 +32,15 @@ static double dot_double(const float *w, const float *x, size_t d)
         memcpy(rest[1], x + p, (d - p) * sizeof(float));
         dots_step(rest[0], rest[1], lanes);
     }
-    for (int l = 0; l < DOTS_LANES / 2; l++)
-        vst1q_f64(stored + 2 * l, lanes[l]);
-    return dots_reduce(stored);
+    for (int q = 0; q < DOTS_LANES / 4; q++)
+        vst1q_f32(stored + 4 * q, lanes[q]);
+    return dots_reduce(stored, DOTS_LANES);
 }
 
-static void dots(const float *w, const float *const *x, size_t n, size_t d, double *out)
+static void dots(const float *w, const float *const *x, size_t n, size_t d, float *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = dot_double(w, x[i], d);
+        out[i] = dot_lanes(w, x[i], d);
 }
 
 static size_t find_above(const float *x, size_t n, float threshold, uint32_t *found)

@@ -60,6 +60,7 @@ const struct product product_f32_neon = {
     .name = "f32 neon",
     .precision = PRODUCT_F32,
     .layout = PRODUCT_INTERLEAVED,
+    .chunk = 2048,
     .group = TOKENS,
     .cpu_flags = CPU_NEON,
     .multiply = multiply,

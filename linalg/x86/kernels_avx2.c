@@ -98,63 +98,65 @@ static float dot(const float *x, const float *y, size_t n)
     return sum;
 }
 
-/* Two rows at a time; see kernels_avx512.c. lanes[i][l] are lanes 4 l to 4 l + 3 of row i. */
-static inline void dots_2_step(const float *w, const float *const x[2], size_t p,
-                               __m256d lanes[2][4])
+static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
 {
-#pragma GCC unroll 4
-    for (size_t l = 0; l < 4; l++) {
-        __m256d wide = _mm256_cvtps_pd(_mm_loadu_ps(w + p + 4 * l));
-
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; i++)
-            lanes[i][l] =
-                _mm256_fmadd_pd(wide, _mm256_cvtps_pd(_mm_loadu_ps(x[i] + p + 4 * l)), lanes[i][l]);
-    }
-}
-
-static void dots_2(const float *w, const float *const x[2], size_t d, double *out)
-{
-    __m256d lanes[2][4];
-    double stored[DOTS_LANES];
-    size_t p = 0;
-
-#pragma GCC unroll 4
-    for (int l = 0; l < 4; l++)
-        lanes[0][l] = lanes[1][l] = _mm256_setzero_pd();
-    for (; d - p >= DOTS_LANES; p += DOTS_LANES)
-        dots_2_step(w, x, p, lanes);
-    if (p < d) {
-        float rest[3][DOTS_LANES] = {{0}};
-        const float *const x_rest[2] = {rest[1], rest[2]};
-
-        memcpy(rest[0], w + p, (d - p) * sizeof(float));
-        memcpy(rest[1], x[0] + p, (d - p) * sizeof(float));
-        memcpy(rest[2], x[1] + p, (d - p) * sizeof(float));
-        dots_2_step(rest[0], x_rest, 0, lanes);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++) {
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; l++)
-            _mm256_storeu_pd(stored + 4 * l, lanes[i][l]);
-        out[i] = dots_reduce(stored);
-    }
-}
-
-static void dots(const float *w, const float *const *x, size_t n, size_t d, double *out)
-{
+    const __m256i below = _mm256_set1_epi32((int)least - 1);
+    __m256i counts = _mm256_setzero_si256();
+    uint32_t lanes[8];
+    size_t count = 0;
     size_t i = 0;
 
-    for (; n - i >= 2; i += 2)
-        dots_2(w, x + i, d, out + i);
-    if (i < n) {
-        const float *const twice[2] = {x[i], x[i]};
-        double sums[2];
+    for (; n - i >= 8; i += 8)
+        counts = _mm256_sub_epi32(
+            counts, _mm256_cmpgt_epi32(_mm256_loadu_si256((const __m256i *)(x + i)), below));
+    _mm256_storeu_si256((__m256i *)lanes, counts);
+    for (int l = 0; l < 8; l++)
+        count += lanes[l];
+    for (; i < n; i++)
+        count += x[i] >= least;
+    return count;
+}
 
-        dots_2(w, twice, d, sums);
-        out[i] = sums[0];
+/* Eight registers hold the 64 lanes. */
+static inline void dots_step(const float *w, const float *x, __m256 lanes[8])
+{
+#pragma GCC unroll 8
+    for (size_t l = 0; l < 8; l++)
+        lanes[l] =
+            _mm256_fmadd_ps(_mm256_loadu_ps(w + 8 * l), _mm256_loadu_ps(x + 8 * l), lanes[l]);
+}
+
+static float dot_lanes(const float *w, const float *x, size_t d)
+{
+    __m256 lanes[8];
+    float stored[8];
+    size_t p = 0;
+
+#pragma GCC unroll 8
+    for (int l = 0; l < 8; l++)
+        lanes[l] = _mm256_setzero_ps();
+    for (; d - p >= DOTS_LANES; p += DOTS_LANES)
+        dots_step(w + p, x + p, lanes);
+    if (p < d) {
+        float rest[2][DOTS_LANES] = {{0}};
+
+        memcpy(rest[0], w + p, (d - p) * sizeof(float));
+        memcpy(rest[1], x + p, (d - p) * sizeof(float));
+        dots_step(rest[0], rest[1], lanes);
     }
+    /* The first three steps of dots_reduce in registers. */
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++)
+        lanes[l] = _mm256_add_ps(lanes[l], lanes[l + 4]);
+    _mm256_storeu_ps(stored, _mm256_add_ps(_mm256_add_ps(lanes[0], lanes[2]),
+                                           _mm256_add_ps(lanes[1], lanes[3])));
+    return dots_reduce(stored, 8);
+}
+
+static void dots(const float *w, const float *const *x, size_t n, size_t d, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = dot_lanes(w, x[i], d);
 }
 
 /* Eight rows of eight words: pairs, quads, then halves change places. */
@@ -244,6 +246,7 @@ void kernels_init_avx2(struct kernels *kernels)
     kernels->name = "avx2";
     kernels->find_above = find_above;
     kernels->find_above_each = find_above_each;
+    kernels->count_at_least = count_at_least;
     kernels->axpy = axpy;
     kernels->dot = dot;
     kernels->dots = dots;

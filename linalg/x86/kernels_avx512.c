@@ -126,72 +126,172 @@ static float dot(const float *x, const float *y, size_t n)
     return sum;
 }
 
-static inline __m512d widen(const float *x)
+static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
 {
-    return _mm512_cvtps_pd(_mm256_loadu_ps(x));
+    const __m512i t = _mm512_set1_epi32((int)least);
+    size_t count = 0;
+    size_t i = 0;
+
+    for (; n - i >= 16; i += 16)
+        count += (size_t)__builtin_popcount(_mm512_cmpge_epu32_mask(_mm512_loadu_si512(x + i), t));
+    if (i < n) {
+        __mmask16 rest = first_lanes(n - i);
+
+        count += (size_t)__builtin_popcount(
+            _mm512_mask_cmpge_epu32_mask(rest, _mm512_maskz_loadu_epi32(rest, x + i), t));
+    }
+    return count;
 }
 
-/* As widen, for the last `n` < 16 floats: the first or the second eight of them. */
-static inline __m512d widen_rest(const float *x, size_t n, size_t from)
-{
-    size_t here = n > from ? n - from : 0;
+/* What a loop over rows sums up in double. */
+struct squares {
+    __m512d values, errors;
+};
 
-    return _mm512_cvtps_pd(
-        _mm256_maskz_loadu_ps((__mmask8)(here < 8 ? (1u << here) - 1 : 0xff), x + from));
+static inline __m512d low_half(__m512 x)
+{
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(x));
 }
 
-/* Four rows at a time: w is widened once for all of them, and no addition waits for another. The
- * products are exact, hence a fused addition rounds like one that is not. */
-static void dots_4(const float *w, const float *const *x, size_t d, double *out)
+static inline __m512d high_half(__m512 x)
 {
-    __m512d low[4], high[4];
-    double lanes[DOTS_LANES];
+    return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+}
+
+/* Squares of x and of x - scale rounded. */
+static inline void add_squares(struct squares *s, __m512 x, __m512 rounded, __m512d scale)
+{
+    __m512d low = low_half(x), high = high_half(x);
+    __m512d e_low = _mm512_fnmadd_pd(scale, low_half(rounded), low);
+    __m512d e_high = _mm512_fnmadd_pd(scale, high_half(rounded), high);
+
+    s->values = _mm512_fmadd_pd(low, low, _mm512_fmadd_pd(high, high, s->values));
+    s->errors = _mm512_fmadd_pd(e_low, e_low, _mm512_fmadd_pd(e_high, e_high, s->errors));
+}
+
+static void round_bf16(const float *x, size_t n, uint16_t *out, double *squares, double *errors)
+{
+    const __m512i magnitude_bits = _mm512_set1_epi32(0x7fffffff);
+    const __m512i largest = _mm512_set1_epi32(KERNELS_BF16_MAX);
+    const __m512i smallest = _mm512_set1_epi32(KERNELS_BF16_MIN);
+    struct squares sums = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 here = n - i < 16 ? first_lanes(n - i) : 0xffff;
+        __m512i bits = _mm512_maskz_loadu_epi32(here, x + i);
+        __m512i size = _mm512_and_si512(bits, magnitude_bits);
+        __m512i sign = _mm512_andnot_si512(magnitude_bits, bits);
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi32(size, 16), _mm512_set1_epi32(1));
+        __m512i half = _mm512_srli_epi32(
+            _mm512_add_epi32(size, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+
+        half = _mm512_min_epu32(half, largest);
+        half = _mm512_maskz_mov_epi32(_mm512_cmpge_epu32_mask(half, smallest), half);
+        half = _mm512_or_si512(half, _mm512_srli_epi32(sign, 16));
+        _mm256_mask_storeu_epi16(out + i, here, _mm512_cvtepi32_epi16(half));
+        add_squares(&sums, _mm512_castsi512_ps(bits),
+                    _mm512_castsi512_ps(_mm512_slli_epi32(half, 16)), _mm512_set1_pd(1));
+    }
+    *squares += _mm512_reduce_add_pd(sums.values);
+    *errors += _mm512_reduce_add_pd(sums.errors);
+}
+
+static int32_t round_int8(const float *x, size_t n, float scale, float inverse, int offset,
+                          unsigned char *out, double *squares, double *errors)
+{
+    const __m512i most = _mm512_set1_epi32(127), least = _mm512_set1_epi32(-127);
+    struct squares sums = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+    __m512i sum = _mm512_setzero_si512();
+
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 here = n - i < 16 ? first_lanes(n - i) : 0xffff;
+        __m512 values = _mm512_maskz_loadu_ps(here, x + i);
+        __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(inverse)));
+
+        q = _mm512_max_epi32(_mm512_min_epi32(q, most), least);
+        sum = _mm512_add_epi32(sum, q);
+        _mm_mask_storeu_epi8(out + i, here,
+                             _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(offset))));
+        add_squares(&sums, values, _mm512_cvtepi32_ps(q), _mm512_set1_pd((double)scale));
+    }
+    *squares += _mm512_reduce_add_pd(sums.values);
+    *errors += _mm512_reduce_add_pd(sums.errors);
+    return _mm512_reduce_add_epi32(sum);
+}
+
+/* Four registers hold the 64 lanes of one row. */
+struct dot_lanes {
+    __m512 sums[4];
+};
+
+/* The first two steps of dots_reduce in registers. */
+static inline float reduce_lanes(const struct dot_lanes *lanes)
+{
+    float stored[16];
+
+    _mm512_storeu_ps(stored, _mm512_add_ps(_mm512_add_ps(lanes->sums[0], lanes->sums[2]),
+                                           _mm512_add_ps(lanes->sums[1], lanes->sums[3])));
+    return dots_reduce(stored, 16);
+}
+
+/* Floats [p, p + 64) of one row, those from d on zero. */
+static inline __m512 load_lanes(const float *x, size_t p, size_t d)
+{
+    if (p >= d)
+        return _mm512_setzero_ps();
+    return d - p >= 16 ? _mm512_loadu_ps(x + p) : _mm512_maskz_loadu_ps(first_lanes(d - p), x + p);
+}
+
+/* `n` <= 4 rows, a constant where this is called: w is read once for all of them. */
+static inline void dots_few(const float *w, const float *const *x, int n, size_t d, float *out)
+{
+    struct dot_lanes rows[4];
     size_t p = 0;
 
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        low[i] = high[i] = _mm512_setzero_pd();
+    for (int i = 0; i < n; i++) {
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++)
+            rows[i].sums[l] = _mm512_setzero_ps();
+    }
     for (; d - p >= DOTS_LANES; p += DOTS_LANES) {
-        __m512d w_low = widen(w + p), w_high = widen(w + p + 8);
+#pragma GCC unroll 4
+        for (size_t l = 0; l < 4; l++) {
+            __m512 own = _mm512_loadu_ps(w + p + 16 * l);
 
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            low[i] = _mm512_fmadd_pd(w_low, widen(x[i] + p), low[i]);
-            high[i] = _mm512_fmadd_pd(w_high, widen(x[i] + p + 8), high[i]);
+            for (int i = 0; i < n; i++)
+                rows[i].sums[l] =
+                    _mm512_fmadd_ps(own, _mm512_loadu_ps(x[i] + p + 16 * l), rows[i].sums[l]);
         }
     }
     if (p < d) {
-        __m512d w_low = widen_rest(w + p, d - p, 0), w_high = widen_rest(w + p, d - p, 8);
+#pragma GCC unroll 4
+        for (size_t l = 0; l < 4; l++) {
+            __m512 own = load_lanes(w, p + 16 * l, d);
 
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            low[i] = _mm512_fmadd_pd(w_low, widen_rest(x[i] + p, d - p, 0), low[i]);
-            high[i] = _mm512_fmadd_pd(w_high, widen_rest(x[i] + p, d - p, 8), high[i]);
+            for (int i = 0; i < n; i++)
+                rows[i].sums[l] =
+                    _mm512_fmadd_ps(own, load_lanes(x[i], p + 16 * l, d), rows[i].sums[l]);
         }
     }
-    for (int i = 0; i < 4; i++) {
-        _mm512_storeu_pd(lanes, low[i]);
-        _mm512_storeu_pd(lanes + 8, high[i]);
-        out[i] = dots_reduce(lanes);
-    }
+    for (int i = 0; i < n; i++)
+        out[i] = reduce_lanes(&rows[i]);
 }
 
-static void dots(const float *w, const float *const *x, size_t n, size_t d, double *out)
+static void dots(const float *w, const float *const *x, size_t n, size_t d, float *out)
 {
     size_t i = 0;
 
     for (; n - i >= 4; i += 4)
-        dots_4(w, x + i, d, out + i);
-    if (i < n) {
-        const float *rest[4];
-        double sums[4];
-
-        for (size_t r = 0; r < 4; r++)
-            rest[r] = x[i + r < n ? i + r : i];
-        dots_4(w, rest, d, sums);
-        for (size_t r = 0; i + r < n; r++)
-            out[i + r] = sums[r];
-    }
+        dots_few(w, x + i, 4, d, out + i);
+    if (n - i == 3)
+        dots_few(w, x + i, 3, d, out + i);
+    else if (n - i == 2)
+        dots_few(w, x + i, 2, d, out + i);
+    else if (n - i == 1)
+        dots_few(w, x + i, 1, d, out + i);
 }
 
 /* Sixteen rows of sixteen words: pairs, quads, then quarters change places. */
@@ -280,6 +380,9 @@ void kernels_init_avx512(struct kernels *kernels)
     kernels->name = "avx512";
     kernels->find_above = find_above;
     kernels->find_above_each = find_above_each;
+    kernels->count_at_least = count_at_least;
+    kernels->round_bf16 = round_bf16;
+    kernels->round_int8 = round_int8;
     kernels->axpy = axpy;
     kernels->dot = dot;
     kernels->dots = dots;

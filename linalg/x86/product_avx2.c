@@ -56,6 +56,7 @@ const struct product product_f32_avx2 = {
     .name = "f32 avx2",
     .precision = PRODUCT_F32,
     .layout = PRODUCT_INTERLEAVED,
+    .chunk = 2048,
     .group = TOKENS,
     .cpu_flags = CPU_AVX2,
     .multiply = multiply,

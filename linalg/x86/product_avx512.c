@@ -57,6 +57,7 @@ const struct product product_f32_avx512 = {
     .name = "f32 avx512",
     .precision = PRODUCT_F32,
     .layout = PRODUCT_INTERLEAVED,
+    .chunk = 128,
     .group = TOKENS,
     .cpu_flags = CPU_AVX512,
     .multiply = multiply,

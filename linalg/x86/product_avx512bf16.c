@@ -56,6 +56,7 @@ const struct product product_bf16_avx512 = {
     .name = "bf16 avx512",
     .precision = PRODUCT_BF16,
     .layout = PRODUCT_INTERLEAVED,
+    .chunk = 2048,
     .group = TOKENS,
     .cpu_flags = CPU_AVX512 | CPU_AVX512_BF16,
     .multiply = multiply,

@@ -3,8 +3,13 @@
  */
 #include <immintrin.h>
 
+#include "base/compiler.h"
 #include "linalg/cpu.h"
 #include "linalg/product_internal.h"
+
+/* An array of __m512i, which is made of 64-bit numbers, would be spilled at every step by gcc 12.
+ */
+typedef int lanes VECTOR_BYTES(64);
 
 enum {
     TOKENS = 12
@@ -18,12 +23,12 @@ static inline void multiply_tile(const uint32_t *x, const float *x_scale,
     const __m512 scale_low = _mm512_loadu_ps(panel->scale);
     const __m512 scale_high = _mm512_loadu_ps(panel->scale + 16);
     const uint32_t *w = panel->w;
-    __m512i sums[TOKENS][2];
+    lanes sums[TOKENS][2];
 
 #pragma GCC unroll 12
     for (size_t t = 0; t < TOKENS; t++) {
-        sums[t][0] = _mm512_loadu_si512(panel->start);
-        sums[t][1] = _mm512_loadu_si512(panel->start + 16);
+        sums[t][0] = (lanes)_mm512_loadu_si512(panel->start);
+        sums[t][1] = (lanes)_mm512_loadu_si512(panel->start + 16);
     }
     for (size_t p = 0; p < panel->words; p++) {
         __m512i low = _mm512_load_si512(w);
@@ -35,8 +40,8 @@ static inline void multiply_tile(const uint32_t *x, const float *x_scale,
         for (size_t t = 0; t < TOKENS; t++) {
             __m512i token = _mm512_set1_epi32((int)x[t]);
 
-            sums[t][0] = _mm512_dpbusd_epi32(sums[t][0], token, low);
-            sums[t][1] = _mm512_dpbusd_epi32(sums[t][1], token, high);
+            sums[t][0] = (lanes)_mm512_dpbusd_epi32((__m512i)sums[t][0], token, low);
+            sums[t][1] = (lanes)_mm512_dpbusd_epi32((__m512i)sums[t][1], token, high);
         }
         w += PRODUCT_LATENTS;
         x += TOKENS;
@@ -46,10 +51,10 @@ static inline void multiply_tile(const uint32_t *x, const float *x_scale,
         __m512 scale = _mm512_set1_ps(x_scale[t]);
 
         _mm512_storeu_ps(c + t * stride,
-                         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t][0]),
+                         _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sums[t][0]),
                                          _mm512_mul_ps(scale, scale_low), bias_low));
         _mm512_storeu_ps(c + t * stride + 16,
-                         _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t][1]),
+                         _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sums[t][1]),
                                          _mm512_mul_ps(scale, scale_high), bias_high));
     }
 }
@@ -66,6 +71,7 @@ const struct product product_int8_vnni = {
     .name = "int8 vnni",
     .precision = PRODUCT_INT8,
     .layout = PRODUCT_INTERLEAVED,
+    .chunk = PRODUCT_INT8_WORDS_MAX,
     .group = TOKENS,
     .cpu_flags = CPU_AVX512 | CPU_AVX512_VNNI,
     .multiply = multiply,

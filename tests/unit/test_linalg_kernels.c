@@ -283,7 +283,7 @@ static void kernels_dots_have_the_same_bits_everywhere(void **state)
         float *w = mem_alloc(d + shift, sizeof(*w));
         float *x[ROWS];
         const float *rows[ROWS];
-        double expected[ROWS], out[ROWS + 1];
+        float expected[ROWS], out[ROWS + 1];
 
         assert_non_null(w);
         fill_ordinary(&rng, w, d + shift);
@@ -295,12 +295,14 @@ static void kernels_dots_have_the_same_bits_everywhere(void **state)
         }
         all[0].dots(w + shift, rows, ROWS, d, expected);
         for (size_t i = 0; i < ROWS; i++) {
-            long double sum = 0;
+            double sum = 0, terms = 0;
 
-            for (size_t p = shift; p < d + shift; p++)
-                sum += (long double)w[p] * (long double)x[i][p];
-            assert_true(fabs((double)(sum - (long double)expected[i])) <=
-                        ((double)d / 16 + 20) * DBL_EPSILON * (double)d);
+            for (size_t p = shift; p < d + shift; p++) {
+                sum += (double)w[p] * (double)x[i][p];
+                terms += fabs((double)w[p] * (double)x[i][p]);
+            }
+            assert_true(fabs(sum - (double)expected[i]) <=
+                        ((double)(d / 64) + 7.01) * 0x1p-24 * terms);
         }
         for (size_t v = 0; v < n_all; v++) {
             for (size_t n = 0; n <= ROWS; n++) {
