@@ -9,10 +9,23 @@
 struct tensor_container {
     const char *suffix;
     enum status (*open)(struct tensor_source *source, const char *path, struct error *err);
-    enum status (*read)(const struct tensor_source *source, size_t entry, uint64_t first, size_t n,
+    enum status (*read)(const struct tensor_source *source, size_t member, uint64_t first, size_t n,
                         void *bytes, struct error *err);
     void (*close)(struct tensor_source *source);
 };
+
+/* Room for n tensors, numbered as they are. */
+static enum status make_entries(struct tensor_source *source, size_t n, struct error *err)
+{
+    source->entries = mem_zalloc(n, sizeof(*source->entries));
+    source->members = mem_alloc(n, sizeof(*source->members));
+    if (!source->entries || !source->members)
+        return error_nomem(err);
+    source->n_entries = n;
+    for (size_t i = 0; i < n; i++)
+        source->members[i] = i;
+    return STATUS_OK;
+}
 
 static enum status open_safetensors(struct tensor_source *source, const char *path,
                                     struct error *err)
@@ -26,10 +39,9 @@ static enum status open_safetensors(struct tensor_source *source, const char *pa
     st = safetensors_open(file, path, err);
     if (st)
         return st;
-    source->entries = mem_alloc(file->n_tensors, sizeof(*source->entries));
-    if (!source->entries)
-        return error_nomem(err);
-    source->n_entries = file->n_tensors;
+    st = make_entries(source, file->n_tensors, err);
+    if (st)
+        return st;
     for (size_t i = 0; i < file->n_tensors; i++)
         source->entries[i] = (struct tensor_entry){.name = file->tensors[i].name,
                                                    .dtype = file->tensors[i].dtype,
@@ -39,12 +51,12 @@ static enum status open_safetensors(struct tensor_source *source, const char *pa
     return STATUS_OK;
 }
 
-static enum status read_safetensors(const struct tensor_source *source, size_t entry,
+static enum status read_safetensors(const struct tensor_source *source, size_t member,
                                     uint64_t first, size_t n, void *bytes, struct error *err)
 {
     const struct safetensors *file = source->handle;
 
-    return safetensors_read(file, &file->tensors[entry], first, n, bytes, err);
+    return safetensors_read(file, &file->tensors[member], first, n, bytes, err);
 }
 
 static void close_safetensors(struct tensor_source *source)
@@ -86,6 +98,8 @@ void tensor_source_close(struct tensor_source *source)
     if (source->container)
         source->container->close(source);
     mem_free(source->entries);
+    mem_free(source->values);
+    mem_free(source->members);
     *source = (struct tensor_source){0};
 }
 
@@ -97,8 +111,57 @@ const struct tensor_entry *tensor_source_find(const struct tensor_source *source
     return NULL;
 }
 
+const struct tensor_value *tensor_source_value(const struct tensor_source *source, const char *name)
+{
+    for (size_t i = 0; name && i < source->n_values; i++)
+        if (strcmp(source->values[i].name, name) == 0)
+            return &source->values[i];
+    return NULL;
+}
+
+/* What follows "prefix/" in a name, or NULL. */
+static const char *name_under(const char *name, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return strncmp(name, prefix, n) == 0 && name[n] == '/' ? name + n + 1 : NULL;
+}
+
+bool tensor_source_enter(struct tensor_source *source, const char *prefix)
+{
+    size_t n_entries = 0, n_values = 0;
+
+    for (size_t i = 0; i < source->n_entries; i++)
+        n_entries += name_under(source->entries[i].name, prefix) != NULL;
+    if (n_entries == 0)
+        return false;
+    n_entries = 0;
+    for (size_t i = 0; i < source->n_entries; i++) {
+        const char *name = name_under(source->entries[i].name, prefix);
+
+        if (!name)
+            continue;
+        source->entries[n_entries] = source->entries[i];
+        source->entries[n_entries].name = name;
+        source->members[n_entries++] = source->members[i];
+    }
+    source->n_entries = n_entries;
+    for (size_t i = 0; i < source->n_values; i++) {
+        const char *name = name_under(source->values[i].name, prefix);
+
+        if (!name)
+            continue;
+        source->values[n_values] = source->values[i];
+        source->values[n_values++].name = name;
+    }
+    source->n_values = n_values;
+    return true;
+}
+
 enum status tensor_source_read(const struct tensor_source *source, const struct tensor_entry *entry,
                                uint64_t first, size_t n, void *bytes, struct error *err)
 {
-    return source->container->read(source, (size_t)(entry - source->entries), first, n, bytes, err);
+    size_t member = source->members[entry - source->entries];
+
+    return source->container->read(source, member, first, n, bytes, err);
 }
