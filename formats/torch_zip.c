@@ -80,6 +80,7 @@ static enum status find_pickle(const struct zip *zip, const struct zip_member **
                                size_t *stem_bytes, struct error *err)
 {
     *member = NULL;
+    *stem_bytes = 0;
     for (size_t i = 0; i < zip->n_members; i++) {
         const char *slash = strchr(zip->members[i].name, '/');
 

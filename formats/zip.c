@@ -144,8 +144,8 @@ static enum status read_end64(const struct zip *zip, uint64_t end_at, struct dir
 static enum status find_directory(const struct zip *zip, struct directory *directory,
                                   struct error *err)
 {
-    unsigned char end[END_BYTES];
-    uint64_t at;
+    unsigned char end[END_BYTES] = {0};
+    uint64_t at = 0;
     enum status st;
 
     st = find_end(zip, end, &at, err);
@@ -344,7 +344,7 @@ static enum status read_entries(struct zip *zip, const struct directory *directo
     size_t left = (size_t)directory->bytes;
 
     for (uint64_t i = 0; i < directory->n_members; i++) {
-        size_t length;
+        size_t length = 0;
         enum status st = read_entry(zip, bytes, left, directory->offset, &length, err);
 
         if (st)

@@ -3,11 +3,16 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/text.h"
+#include "formats/npz.h"
 #include "formats/safetensors.h"
+#include "formats/torch_zip.h"
 
-/* `open` fills handle, entries and n_entries; `close` is called whether it succeeded or not. */
+#define ENDINGS_MAX 4
+
+/* `open` fills handle, entries and values; `close` is called whether it succeeded or not. */
 struct tensor_container {
-    const char *suffix;
+    const char *endings[ENDINGS_MAX]; /* of the file's name */
     enum status (*open)(struct tensor_source *source, const char *path, struct error *err);
     enum status (*read)(const struct tensor_source *source, size_t member, uint64_t first, size_t n,
                         void *bytes, struct error *err);
@@ -66,27 +71,134 @@ static void close_safetensors(struct tensor_source *source)
     mem_free(source->handle);
 }
 
+static enum status open_torch(struct tensor_source *source, const char *path, struct error *err)
+{
+    struct torch_zip *file = mem_zalloc(1, sizeof(*file));
+    enum status st;
+
+    source->handle = file;
+    if (!file)
+        return error_nomem(err);
+    st = torch_zip_open(file, path, err);
+    if (st)
+        return st;
+    st = make_entries(source, file->n_tensors, err);
+    if (st)
+        return st;
+    for (size_t i = 0; i < file->n_tensors; i++)
+        source->entries[i] = (struct tensor_entry){
+            .name = file->tensors[i].name,
+            .dtype = file->tensors[i].dtype,
+            .shape = file->tensors[i].shape,
+            .order = file->tensors[i].order == TORCH_ORDER_COLUMNS ? TENSOR_ORDER_COLUMNS
+                                                                   : TENSOR_ORDER_ROWS,
+            .count = file->tensors[i].count};
+    source->values = mem_alloc(file->n_values, sizeof(*source->values));
+    if (!source->values)
+        return error_nomem(err);
+    source->n_values = file->n_values;
+    for (size_t i = 0; i < file->n_values; i++) {
+        const struct torch_value *value = &file->values[i];
+
+        source->values[i] =
+            (struct tensor_value){.name = value->name,
+                                  .type = value->type == PICKLE_STRING ? TENSOR_VALUE_STRING
+                                          : value->type == PICKLE_BOOL ? TENSOR_VALUE_BOOL
+                                                                       : TENSOR_VALUE_NUMBER,
+                                  .number = value->number,
+                                  .string = value->string};
+    }
+    return STATUS_OK;
+}
+
+static enum status read_torch(const struct tensor_source *source, size_t member, uint64_t first,
+                              size_t n, void *bytes, struct error *err)
+{
+    const struct torch_zip *file = source->handle;
+
+    return torch_zip_read(file, &file->tensors[member], first, n, bytes, err);
+}
+
+static void close_torch(struct tensor_source *source)
+{
+    if (source->handle)
+        torch_zip_close(source->handle);
+    mem_free(source->handle);
+}
+
+static enum status open_npz(struct tensor_source *source, const char *path, struct error *err)
+{
+    struct npz *file = mem_zalloc(1, sizeof(*file));
+    enum status st;
+
+    source->handle = file;
+    if (!file)
+        return error_nomem(err);
+    st = npz_open(file, path, err);
+    if (st)
+        return st;
+    st = make_entries(source, file->n_arrays, err);
+    if (st)
+        return st;
+    for (size_t i = 0; i < file->n_arrays; i++) {
+        const struct npy_header *header = &file->arrays[i].header;
+        bool by_columns = header->fortran_order && header->shape.rank > 1;
+
+        source->entries[i] =
+            (struct tensor_entry){.name = file->arrays[i].name,
+                                  .dtype = header->dtype,
+                                  .shape = header->shape,
+                                  .order = by_columns ? TENSOR_ORDER_COLUMNS : TENSOR_ORDER_ROWS,
+                                  .count = header->count};
+    }
+    return STATUS_OK;
+}
+
+static enum status read_npz(const struct tensor_source *source, size_t member, uint64_t first,
+                            size_t n, void *bytes, struct error *err)
+{
+    struct npz *file = source->handle;
+
+    return npz_read(file, &file->arrays[member], first, n, bytes, err);
+}
+
+static void close_npz(struct tensor_source *source)
+{
+    if (source->handle)
+        npz_close(source->handle);
+    mem_free(source->handle);
+}
+
 static const struct tensor_container containers[] = {
-    {.suffix = ".safetensors",
+    {.endings = {".safetensors"},
      .open = open_safetensors,
      .read = read_safetensors,
      .close = close_safetensors},
+    {.endings = {".pt", ".pth", ".bin"},
+     .open = open_torch,
+     .read = read_torch,
+     .close = close_torch},
+    {.endings = {".npz"}, .open = open_npz, .read = read_npz, .close = close_npz},
 };
+
+static const struct tensor_container *container_of(const char *path)
+{
+    for (size_t i = 0; i < sizeof(containers) / sizeof(containers[0]); i++) {
+        for (size_t k = 0; k < ENDINGS_MAX && containers[i].endings[k]; k++)
+            if (text_ends_with(path, containers[i].endings[k]))
+                return &containers[i];
+    }
+    return NULL;
+}
 
 enum status tensor_source_open(struct tensor_source *source, const char *path, struct error *err)
 {
-    size_t length = strlen(path);
     enum status st;
 
-    *source = (struct tensor_source){0};
-    for (size_t i = 0; i < sizeof(containers) / sizeof(containers[0]); i++) {
-        size_t suffix = strlen(containers[i].suffix);
-
-        if (length > suffix && strcmp(path + length - suffix, containers[i].suffix) == 0)
-            source->container = &containers[i];
-    }
+    *source = (struct tensor_source){.container = container_of(path)};
     if (!source->container)
-        return error_set(err, STATUS_UNSUPPORTED, "%s: not a .safetensors file", path);
+        return error_set(err, STATUS_UNSUPPORTED,
+                         "%s: not a .safetensors, .npz, .pt, .pth or .bin file", path);
     st = source->container->open(source, path, err);
     if (st)
         tensor_source_close(source);

@@ -4,7 +4,8 @@
  * A container is one line in the table of tensor_source.c: how its names end, and three functions.
  * Elements are read in the order in which they are stored, so that a caller never waits for a
  * transposition it does not need; `order` says which order that is. A tensor of any other strides
- * (torch has them) is gathered by the container and appears in the order of rows.
+ * (torch has them) is gathered by the container and appears in the order of rows, but a matrix in
+ * that in which its elements are closer.
  *
  * Names: a tensor in a dict in a dict of a torch file is "ae/encoder.weight", and a file that is
  * one bare tensor names it ""; an array of an .npz has its member's name without ".npy".
