@@ -5,11 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/text.h"
-#include "formats/descriptor.h"
 
 #define PICKLE_MEMBER "/data.pkl"
 #define PICKLE_BYTES_MAX ((uint64_t)64 << 20)
@@ -24,54 +22,6 @@
 #define WINDOW_BYTES ((size_t)64 << 10)
 /* Where elements lie further apart, reading what is between them is waste. */
 #define STEP_BYTES_MAX 4096
-
-/* What other files begin with, which have been given this file's name. */
-static const struct {
-    const char *start;
-    size_t n;
-    const char *words;
-} signatures[] = {
-    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14,
-     "in the format of PyTorch before 1.6; convert it with Python, if you trust it: "
-     "torch.save(torch.load(p), p)"},
-    {"version https://git-lfs", 23,
-     "a git-lfs pointer, not weights; 'git lfs pull' fetches the file itself"},
-    {"\x93NUMPY", 6, "a NumPy array; name it .npy"},
-    {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file, expected a zip file of torch.save"},
-    {"GGUF", 4, "a GGUF file, expected a zip file of torch.save"},
-    {"\x1f\x8b", 2, "compressed with gzip; unpack it first"},
-    {"\x80", 1, "a plain pickle, expected a zip file of torch.save"},
-    {"<", 1, "a web page, expected a zip file of torch.save"},
-};
-
-/* Refuse what is no zip file by what it is. */
-static enum status check_start(const char *path, struct error *err)
-{
-    char start[24] = {0};
-    uint64_t file_bytes, length;
-    enum status st;
-    size_t n;
-    int fd;
-
-    st = descriptor_open(&fd, &file_bytes, path, err);
-    if (st)
-        return st;
-    n = file_bytes < sizeof(start) ? (size_t)file_bytes : sizeof(start);
-    st = descriptor_read(fd, path, 0, start, n, err);
-    close(fd);
-    if (st || !memcmp(start, "PK", 2))
-        return st;
-    memcpy(&length, start, sizeof(length));
-    if (n > sizeof(length) && length < file_bytes && start[sizeof(length)] == '{')
-        return error_set(err, STATUS_FORMAT, "'%s': a safetensors file; name it .safetensors",
-                         path);
-    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
-        if (n >= signatures[i].n && !memcmp(start, signatures[i].start, signatures[i].n))
-            return error_set(err, STATUS_UNSUPPORTED, "'%s': %s", path, signatures[i].words);
-    }
-    return error_set(err, STATUS_FORMAT,
-                     "'%s': does not begin with PK, expected a zip file of torch.save", path);
-}
 
 /* Members ------------------------------------------------------------------------------------ */
 
@@ -472,9 +422,7 @@ enum status torch_zip_open(struct torch_zip *file, const char *path, struct erro
     enum status st;
 
     *file = (struct torch_zip){0};
-    st = check_start(path, err);
-    if (!st)
-        st = zip_open(&file->zip, path, err);
+    st = zip_open(&file->zip, path, err);
     if (!st) {
         st = read_all(file, err);
         if (st == STATUS_FORMAT || st == STATUS_UNSUPPORTED)

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "formats/descriptor.h"
+#include "formats/signature.h"
 
 #define LOCAL_SIGNATURE "PK\3\4"
 #define DIRECTORY_SIGNATURE "PK\1\2"
@@ -355,13 +356,27 @@ static enum status read_entries(struct zip *zip, const struct directory *directo
     return check_overlaps(zip, err);
 }
 
+/* "PK" begins an empty zip file too. */
+static enum status check_start(const struct zip *zip, struct error *err)
+{
+    unsigned char start[SIGNATURE_BYTES_MAX] = {0};
+    size_t n = zip->file_bytes < sizeof(start) ? (size_t)zip->file_bytes : sizeof(start);
+    enum status st = descriptor_read(zip->fd, zip->path, 0, start, n, err);
+
+    if (!st && memcmp(start, "PK", 2))
+        return signature_refuse(start, n, zip->file_bytes, "a zip file", err);
+    return st;
+}
+
 static enum status read_all(struct zip *zip, struct error *err)
 {
     struct directory directory;
     unsigned char *bytes;
     enum status st;
 
-    st = find_directory(zip, &directory, err);
+    st = check_start(zip, err);
+    if (!st)
+        st = find_directory(zip, &directory, err);
     if (st)
         return st;
     bytes = mem_alloc((size_t)directory.bytes, 1);
