@@ -41,7 +41,8 @@ static void append_entry(struct text *directory, const struct zip_item *item, ui
     put(directory, width == WIDTH_64 ? UINT32_MAX : item->n, 4);
     put(directory, name, 2);
     put(directory, width == WIDTH_64 ? 28 : 0, 2);
-    put(directory, 0, 2 + 2 + 2 + 4);
+    put(directory, 0, 2 + 2 + 2); /* comment, disk, attributes */
+    put(directory, 0, 4);
     put(directory, width == WIDTH_64 ? UINT32_MAX : offset, 4);
     text_append_n(directory, item->name, name);
     if (width == WIDTH_64) {
