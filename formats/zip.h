@@ -5,10 +5,9 @@
  *
  * Only the central directory at the end is believed (PKWARE APPNOTE 4.3, with zip64): torch.save
  * writes zero for every size in the local headers. Members are stored or deflated, do not overlap
- * and have different names; anything else is refused, encryption too. That is stricter than
- * libarchive, which decodes six more methods and, where the two headers disagree, goes on; and a
- * stored member is read at any offset without reading what lies before it. Files are read with
- * pread, never mapped.
+ * and have different names; anything else is refused, encryption too. Files are read with pread,
+ * never mapped, and a stored member at any offset without what lies before it. That, and the
+ * other compression methods it would let in, is why this is not libarchive's reader.
  */
 #ifndef FORMATS_ZIP_H
 #define FORMATS_ZIP_H
