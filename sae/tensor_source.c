@@ -198,7 +198,7 @@ enum status tensor_source_open(struct tensor_source *source, const char *path, s
     *source = (struct tensor_source){.container = container_of(path)};
     if (!source->container)
         return error_set(err, STATUS_UNSUPPORTED,
-                         "%s: not a .safetensors, .npz, .pt, .pth or .bin file", path);
+                         "%s: not a .safetensors file, nor .pt, .pth, .bin or .npz", path);
     st = source->container->open(source, path, err);
     if (st)
         tensor_source_close(source);
