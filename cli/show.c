@@ -129,6 +129,20 @@ static enum status read_all(const struct safetensors *file, struct error *err)
     return st;
 }
 
+/* A name from a file, for a terminal: control bytes become '?', as in error messages. */
+static void append_name(struct text *out, const char *name)
+{
+    size_t start = out->length;
+
+    text_appendf(out, "  %-32s ", name);
+    for (size_t i = start; i < out->length; i++) {
+        unsigned char c = (unsigned char)out->data[i];
+
+        if (c < 0x20 || c == 0x7f)
+            out->data[i] = '?';
+    }
+}
+
 /* The i-th of a list. */
 static void show_tensor(struct show *show, size_t i, const char *name, enum dtype dtype,
                         const struct shape *shape)
@@ -141,7 +155,8 @@ static void show_tensor(struct show *show, size_t i, const char *name, enum dtyp
         text_append_json_string(&show->out, name, strlen(name));
         text_appendf(&show->out, ",\"dtype\":\"%s\",\"shape\":%s}", dtype_name(dtype), text);
     } else if (i < LISTED) {
-        text_appendf(&show->out, "  %-32s %-5s %s\n", name, dtype_name(dtype), text);
+        append_name(&show->out, name);
+        text_appendf(&show->out, "%-5s %s\n", dtype_name(dtype), text);
     }
 }
 
@@ -206,7 +221,7 @@ static void show_values(struct show *show, const struct torch_zip *file)
             text_append_json_string(&show->out, value->name, strlen(value->name));
             text_append_char(&show->out, ':');
         } else {
-            text_appendf(&show->out, "  %-32s ", value->name);
+            append_name(&show->out, value->name);
         }
         append_value(value, &show->out);
         text_append(&show->out, show->json ? "" : "\n");

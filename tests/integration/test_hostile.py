@@ -237,6 +237,10 @@ class Fixtures(SaerlCase):
         words = self.saerl("show", path).stdout
         self.assertIn('activation                       "TopK"', words)
 
+    def test_names_do_not_reach_the_terminal_as_commands(self):
+        write_safetensors(self.dir / "a.safetensors", {"a\x1b[31m\n": ("U8", [1], [0])})
+        self.assertIn("  a?[31m? ", self.saerl("show", "a.safetensors").stdout)
+
     def test_files_of_another_kind_are_named(self):
         whole = (FIXTURES / "hostile" / "safetensors" / "ok_plain.safetensors").read_bytes()
         for name, content, words in (
