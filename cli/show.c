@@ -14,11 +14,13 @@
 #include "formats/jsonl.h"
 #include "formats/npy.h"
 #include "formats/safetensors.h"
+#include "formats/torch_zip.h"
 #include "sae/sae_load.h"
 #include "sae/sae_stats.h"
 #include "scoring/probe.h"
 
-#define TENSORS_SHOWN 64
+/* Tensors, and values, that are named on a terminal; JSON has all. */
+#define LISTED 64
 #define JSON_BYTES_MAX ((size_t)64 << 20)
 
 struct show {
@@ -127,6 +129,44 @@ static enum status read_all(const struct safetensors *file, struct error *err)
     return st;
 }
 
+/* A name from a file, for a terminal: control bytes become '?', as in error messages. */
+static void append_name(struct text *out, const char *name)
+{
+    size_t start = out->length;
+
+    text_appendf(out, "  %-32s ", name);
+    for (size_t i = start; i < out->length; i++) {
+        unsigned char c = (unsigned char)out->data[i];
+
+        if (c < 0x20 || c == 0x7f)
+            out->data[i] = '?';
+    }
+}
+
+/* The i-th of a list. */
+static void show_tensor(struct show *show, size_t i, const char *name, enum dtype dtype,
+                        const struct shape *shape)
+{
+    char text[SHAPE_TEXT_MAX];
+
+    shape_text(shape, text);
+    if (show->json) {
+        text_append(&show->out, i ? ",{\"name\":" : "{\"name\":");
+        text_append_json_string(&show->out, name, strlen(name));
+        text_appendf(&show->out, ",\"dtype\":\"%s\",\"shape\":%s}", dtype_name(dtype), text);
+    } else if (i < LISTED) {
+        append_name(&show->out, name);
+        text_appendf(&show->out, "%-5s %s\n", dtype_name(dtype), text);
+    }
+}
+
+/* What a list of n leaves out on a terminal. */
+static void show_rest(struct show *show, size_t n, const char *what)
+{
+    if (!show->json && n > LISTED)
+        text_appendf(&show->out, "  and %zu more %s\n", n - LISTED, what);
+}
+
 static enum status show_safetensors(struct show *show, struct error *err)
 {
     struct safetensors file = {0};
@@ -146,26 +186,71 @@ static enum status show_safetensors(struct show *show, struct error *err)
     if (!st) {
         begin(show, "safetensors");
         text_append(&show->out, show->json ? ",\"tensors\":[" : "");
-        for (size_t i = 0; i < file.n_tensors && (show->json || i < TENSORS_SHOWN); i++) {
+        for (size_t i = 0; i < file.n_tensors; i++) {
             const struct safetensors_tensor *t = &file.tensors[i];
-            char shape[SHAPE_TEXT_MAX];
 
-            shape_text(&t->shape, shape);
-            if (show->json) {
-                text_append(&show->out, i ? ",{\"name\":" : "{\"name\":");
-                text_append_json_string(&show->out, t->name, strlen(t->name));
-                text_appendf(&show->out, ",\"dtype\":\"%s\",\"shape\":%s}", dtype_name(t->dtype),
-                             shape);
-            } else {
-                text_appendf(&show->out, "  %-32s %-5s %s\n", t->name, dtype_name(t->dtype), shape);
-            }
+            show_tensor(show, i, t->name, t->dtype, &t->shape);
         }
-        if (!show->json && file.n_tensors > TENSORS_SHOWN)
-            text_appendf(&show->out, "  and %zu more\n", file.n_tensors - TENSORS_SHOWN);
+        show_rest(show, file.n_tensors, "tensors");
         text_append(&show->out, show->json ? "]" : "");
         end(show);
     }
     safetensors_close(&file);
+    return st;
+}
+
+static void append_value(const struct torch_value *value, struct text *out)
+{
+    if (value->type == PICKLE_STRING)
+        text_append_json_string(out, value->string, strlen(value->string));
+    else if (value->type == PICKLE_BOOL)
+        text_append(out, value->number != 0 ? "true" : "false");
+    else
+        text_append_double(out, value->number);
+}
+
+/* What a torch file holds beside its tensors. */
+static void show_values(struct show *show, const struct torch_zip *file)
+{
+    text_append(&show->out, show->json ? ",\"values\":{" : "");
+    for (size_t i = 0; i < file->n_values && (show->json || i < LISTED); i++) {
+        const struct torch_value *value = &file->values[i];
+
+        if (show->json) {
+            text_append(&show->out, i ? "," : "");
+            text_append_json_string(&show->out, value->name, strlen(value->name));
+            text_append_char(&show->out, ':');
+        } else {
+            append_name(&show->out, value->name);
+        }
+        append_value(value, &show->out);
+        text_append(&show->out, show->json ? "" : "\n");
+    }
+    show_rest(show, file->n_values, "values");
+    text_append(&show->out, show->json ? "}" : "");
+}
+
+static enum status show_torch(struct show *show, struct error *err)
+{
+    struct torch_zip file = {0};
+    enum status st = torch_zip_open(&file, show->path, err);
+
+    if (!st)
+        st = torch_zip_check(&file, err);
+    if (!st) {
+        begin(show, "torch");
+        text_append(&show->out, show->json ? ",\"tensors\":[" : "");
+        for (size_t i = 0; i < file.n_tensors; i++) {
+            const struct torch_tensor *t = &file.tensors[i];
+
+            show_tensor(show, i, t->name, t->dtype, &t->shape);
+        }
+        show_rest(show, file.n_tensors, "tensors");
+        text_append(&show->out, show->json ? "]" : "");
+        show_values(show, &file);
+        end(show);
+    }
+    torch_zip_close(&file);
     return st;
 }
 
@@ -285,6 +370,7 @@ static enum status show_path(struct show *show, struct error *err)
 {
     static const char *const jsonl_endings[] = {".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.xz",
                                                 NULL};
+    static const char *const torch_endings[] = {".pt", ".pth", ".bin", NULL};
     struct stat info;
 
     if (stat(show->path, &info) == 0 && S_ISDIR(info.st_mode))
@@ -298,6 +384,10 @@ static enum status show_path(struct show *show, struct error *err)
     for (int i = 0; jsonl_endings[i]; i++) {
         if (text_ends_with(show->path, jsonl_endings[i]))
             return show_jsonl(show, err);
+    }
+    for (int i = 0; torch_endings[i]; i++) {
+        if (text_ends_with(show->path, torch_endings[i]))
+            return show_torch(show, err);
     }
     /* What is left can only be an SAE in a container of its own. */
     return show_sae(show, err);

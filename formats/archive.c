@@ -12,6 +12,7 @@
 #include <zlib.h>
 
 #include "base/mem.h"
+#include "formats/descriptor.h"
 
 #define INPUT_BYTES ((size_t)64 << 10)
 
@@ -274,4 +275,150 @@ enum status stream_read(struct stream *stream, void *buffer, size_t size, size_t
 {
     *n = 0;
     return stream->codec->read(stream, buffer, size, n, err);
+}
+
+struct zip_stream {
+    const struct zip *zip;
+    const struct zip_member *member;
+    uint64_t taken; /* bytes of the member's data in the file */
+    uint64_t given; /* bytes unpacked */
+    uint32_t crc;   /* of what was given */
+    unsigned char *input;
+    z_stream zlib;
+    bool zlib_ready, at_end;
+};
+
+enum status zip_stream_open(struct zip_stream **stream, const struct zip *zip,
+                            const struct zip_member *member, struct error *err)
+{
+    struct zip_stream *s = mem_zalloc(1, sizeof(*s));
+
+    *stream = NULL;
+    if (!s)
+        return error_nomem(err);
+    s->zip = zip;
+    s->member = member;
+    if (member->method == ZIP_DEFLATED) {
+        s->input = mem_alloc(INPUT_BYTES, 1);
+        /* Below 0: deflate data without a header of their own. */
+        s->zlib_ready = s->input && inflateInit2(&s->zlib, -MAX_WBITS) == Z_OK;
+        if (!s->zlib_ready) {
+            zip_stream_close(s);
+            return error_nomem(err);
+        }
+    }
+    *stream = s;
+    return STATUS_OK;
+}
+
+void zip_stream_close(struct zip_stream *stream)
+{
+    if (!stream)
+        return;
+    if (stream->zlib_ready)
+        inflateEnd(&stream->zlib);
+    mem_free(stream->input);
+    mem_free(stream);
+}
+
+static enum status zip_fault(const struct zip_stream *s, const char *what, struct error *err)
+{
+    return error_set(err, STATUS_FORMAT, "'%s': member '%.100s': %s, at byte %llu", s->zip->path,
+                     s->member->name, what,
+                     (unsigned long long)(s->member->offset + s->taken - s->zlib.avail_in));
+}
+
+static enum status zip_input(struct zip_stream *s, void *buffer, size_t n, struct error *err)
+{
+    enum status st =
+        descriptor_read(s->zip->fd, s->zip->path, s->member->offset + s->taken, buffer, n, err);
+
+    s->taken += n;
+    return st;
+}
+
+/* Unpack up to n bytes, which fit zlib's counters; fewer at the end of the data only. */
+static enum status zip_inflate(struct zip_stream *s, void *buffer, size_t n, size_t *made,
+                               struct error *err)
+{
+    s->zlib.next_out = buffer;
+    s->zlib.avail_out = (uInt)n;
+    while (s->zlib.avail_out && !s->at_end) {
+        uint64_t left = s->member->stored_bytes - s->taken;
+        int result;
+
+        if (s->zlib.avail_in == 0 && left) {
+            size_t now = left < INPUT_BYTES ? (size_t)left : INPUT_BYTES;
+            enum status st = zip_input(s, s->input, now, err);
+
+            if (st)
+                return st;
+            s->zlib.next_in = s->input;
+            s->zlib.avail_in = (uInt)now;
+        }
+        result = inflate(&s->zlib, Z_NO_FLUSH);
+        if (result == Z_MEM_ERROR)
+            return error_nomem(err);
+        s->at_end = result == Z_STREAM_END;
+        /* No progress: the output is full, or the input is at its end. */
+        if (result == Z_BUF_ERROR && s->taken == s->member->stored_bytes && s->zlib.avail_out)
+            return zip_fault(s, "deflate data are cut off", err);
+        if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR)
+            return zip_fault(s, s->zlib.msg ? s->zlib.msg : "deflate data are damaged", err);
+    }
+    *made = n - s->zlib.avail_out;
+    return STATUS_OK;
+}
+
+static enum status zip_take(struct zip_stream *s, void *buffer, size_t n, struct error *err)
+{
+    size_t made;
+    enum status st;
+
+    if (s->member->method == ZIP_STORED)
+        return zip_input(s, buffer, n, err);
+    st = zip_inflate(s, buffer, n, &made, err);
+    if (!st && made < n)
+        return zip_fault(s, "deflate data end before its size", err);
+    return st;
+}
+
+/* All bytes are given: nothing may follow, and their sum must be right. */
+static enum status zip_finish(struct zip_stream *s, struct error *err)
+{
+    if (s->member->method == ZIP_DEFLATED) {
+        unsigned char more;
+        size_t made;
+        /* The mark that ends the data may not have been read yet. */
+        enum status st = zip_inflate(s, &more, 1, &made, err);
+
+        if (st)
+            return st;
+        if (made || s->zlib.avail_in || s->taken < s->member->stored_bytes)
+            return zip_fault(s, "deflate data go on after its size", err);
+    }
+    if (s->crc != s->member->crc)
+        return error_set(err, STATUS_FORMAT, "'%s': member '%.100s': checksum %08x, expected %08x",
+                         s->zip->path, s->member->name, s->crc, s->member->crc);
+    return STATUS_OK;
+}
+
+enum status zip_stream_read(struct zip_stream *stream, void *buffer, size_t n, struct error *err)
+{
+    unsigned char *p = buffer;
+
+    if (n > stream->member->bytes - stream->given)
+        return zip_fault(stream, "ends early", err);
+    while (n > 0) {
+        size_t now = n < INPUT_BYTES ? n : INPUT_BYTES;
+        enum status st = zip_take(stream, p, now, err);
+
+        if (st)
+            return st;
+        stream->crc = (uint32_t)crc32(stream->crc, p, (uInt)now);
+        stream->given += now;
+        p += now;
+        n -= now;
+    }
+    return stream->given == stream->member->bytes ? zip_finish(stream, err) : STATUS_OK;
 }

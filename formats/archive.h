@@ -1,5 +1,5 @@
 /*
- * formats/archive.h - read .gz, .zst and .xz streams as plain bytes.
+ * formats/archive.h - read .gz, .zst and .xz streams, and members of zip files, as plain bytes.
  *
  * A file whose name ends otherwise is read as it is. Concatenated members are read through, their
  * checksums verified; whatever follows the last one is an error. libarchive is behind .zst and
@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "formats/zip.h"
 
 struct stream;
 
@@ -26,5 +27,20 @@ void stream_close(struct stream *stream); /* accepts NULL */
 MUST_CHECK
 enum status stream_read(struct stream *stream, void *buffer, size_t size, size_t *n,
                         struct error *err);
+
+/* A member of a zip file from its first byte to its last. Borrows both, keeps 64 KiB. */
+struct zip_stream;
+
+MUST_CHECK
+enum status zip_stream_open(struct zip_stream **stream, const struct zip *zip,
+                            const struct zip_member *member, struct error *err);
+void zip_stream_close(struct zip_stream *stream); /* accepts NULL */
+
+/*
+ * The next `n` bytes, no fewer. With the last one, the member's size and checksum are verified.
+ * STATUS_FORMAT for damaged data, and where the member ends before; STATUS_IO, STATUS_NOMEM.
+ */
+MUST_CHECK
+enum status zip_stream_read(struct zip_stream *stream, void *buffer, size_t n, struct error *err);
 
 #endif

@@ -248,8 +248,8 @@ static enum status find_literal(struct literal *l, const void *bytes, size_t n, 
         memcpy(&length, p + 8, sizeof(length));
     }
     if (length > NPY_HEADER_MAX - start)
-        return error_set(err, STATUS_FORMAT, "npy header of %" PRIu32 " bytes, the limit is %d",
-                         length, NPY_HEADER_MAX);
+        return error_set(err, STATUS_FORMAT, "npy header of %" PRIu32 " bytes, the limit is %zu",
+                         length, NPY_HEADER_MAX - start);
     if (length > n - start)
         return error_set(err, STATUS_FORMAT, "npy header of %" PRIu32 " bytes, only %zu are there",
                          length, n - start);

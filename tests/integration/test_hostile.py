@@ -200,7 +200,7 @@ class Fixtures(SaerlCase):
         manifest = json.loads((FIXTURES / "manifest.json").read_text())
         judged = 0
         for entry in manifest["hostile"]:
-            if entry["kind"] not in ("safetensors", "folder"):
+            if entry["kind"] not in ("safetensors", "folder", "pt"):
                 continue
             done = subprocess.run(
                 [PROGRAM, "show", FIXTURES / entry["path"]],
@@ -217,7 +217,39 @@ class Fixtures(SaerlCase):
                 self.assertTrue(done.stderr.startswith("saerl: "), entry)
                 self.assertEqual(len(done.stderr.splitlines()), 1)
             judged += 1
-        self.assertGreater(judged, 40)
+        self.assertGreater(judged, 75)
+
+    def test_torch_files_are_listed(self):
+        path = FIXTURES / "cases" / "openai_topk" / "8.pt"
+        shown = json.loads(self.saerl("show", path, "--json").stdout)
+        self.assertEqual(shown["kind"], "torch")
+        tensors = {t["name"]: (t["dtype"], t["shape"]) for t in shown["tensors"]}
+        self.assertEqual(tensors["encoder.weight"], ("F32", [256, 48]))
+        self.assertEqual(tensors["stats_last_nonzero"], ("I64", [256]))
+        self.assertEqual(
+            shown["values"],
+            {
+                "activation": "TopK",
+                "activation_state_dict/k": 8,
+                "activation_state_dict/postact_fn": "ReLU",
+            },
+        )
+        words = self.saerl("show", path).stdout
+        self.assertIn('activation                       "TopK"', words)
+
+    def test_names_do_not_reach_the_terminal_as_commands(self):
+        write_safetensors(self.dir / "a.safetensors", {"a\x1b[31m\n": ("U8", [1], [0])})
+        self.assertIn("  a?[31m? ", self.saerl("show", "a.safetensors").stdout)
+
+    def test_files_of_another_kind_are_named(self):
+        whole = (FIXTURES / "hostile" / "safetensors" / "ok_plain.safetensors").read_bytes()
+        for name, content, words in (
+            ("a.pt", whole, "name it .safetensors"),
+            ("a.bin", b"\x80\x02}.", "a plain pickle"),
+            ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ):
+            (self.dir / name).write_bytes(content)
+            self.refuses([name, words], "show", name, code=1)
 
 
 if __name__ == "__main__":
