@@ -139,7 +139,7 @@ static enum status check_sae(struct check *check, struct error *err)
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
-                          recipe->input.activations.n, err);
+                          recipe->input.activations.n, recipe->input.layer, err);
     if (!st)
         st = check_count(check, "activations", activations_samples(activations), err);
     if (!st) {

@@ -122,7 +122,7 @@ static enum status encode(struct run *run, struct error *err)
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
-                          recipe->input.activations.n, err);
+                          recipe->input.activations.n, recipe->input.layer, err);
     if (!st && activations_samples(activations) != run->data.rows_total)
         st = error_set(err, STATUS_FORMAT,
                        "activations hold %zu samples, the data set has %llu rows: they must agree",

@@ -239,6 +239,9 @@ static void list_findings(const struct sae *sae, const struct sae_stats *stats, 
     }
     if (!stats)
         return;
+    if (stats->tokens == 0)
+        text_append(out, "no token of these activations can be used: all are zero, not finite or "
+                         "masked; some extractors write zeros without a word\n");
     if (sae->declared_l0 > 0 && (stats->l0_median > l0_factor * sae->declared_l0 ||
                                  stats->l0_median < sae->declared_l0 / l0_factor))
         text_appendf(out,

@@ -34,7 +34,8 @@ static struct activations *open_sample(const unsigned char *keep)
                                                                              .n_samples = 2,
                                                                              .keep = keep});
 
-    assert_int_equal(activations_open(&activations, &path, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&activations, &path, 1, ACTIVATIONS_NO_LAYER, NULL),
+                     STATUS_OK);
     return activations;
 }
 
