@@ -178,7 +178,6 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     }
     text_release(&audit);
     text_release(&out);
-    sae_stats_release(&stats);
     encode_result_release(&result);
     mem_free(keys);
     sae_release(&sae);

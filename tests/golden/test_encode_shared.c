@@ -69,7 +69,6 @@ static void shared_data_encode_alike_with_any_threads(void **state)
     print_message("%s\n", text_string(&line));
     assert_null(strchr(text_string(&line), '\n')); /* nothing to warn of */
     text_release(&line);
-    sae_stats_release(&stats);
     encode_result_release(&results[0]);
     encode_result_release(&results[1]);
     activations_close(activations);

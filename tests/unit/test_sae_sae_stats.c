@@ -95,24 +95,23 @@ static void sae_stats_match_a_naive_count(void **state)
     assert_true(dead > 9 && fabs(stats.dead - (double)dead / D_SAE) < 1e-12);
     assert_true(dense > 0 && fabs(stats.dense - (double)dense / D_SAE) < 1e-12);
     assert_true(fabs(stats.explained_variance - (1 - error / (double)n / variance)) < 1e-9);
-    assert_int_equal(stats.n_densest, 10);
-    for (size_t i = 0; i < stats.n_densest; i++) {
-        double frequency = (double)active[stats.densest[i]] / (double)n;
+    assert_int_equal(stats.densest.n, 10);
+    for (size_t i = 0; i < stats.densest.n; i++) {
+        double frequency = (double)active[stats.densest.latent[i]] / (double)n;
 
-        assert_true(fabs(stats.densest_frequency[i] - frequency) < 1e-12);
+        assert_true(fabs(stats.densest.frequency[i] - frequency) < 1e-12);
         assert_true(frequency <= best);
         if (i && frequency == best)
-            assert_true(stats.densest[i - 1] < stats.densest[i]);
+            assert_true(stats.densest.latent[i - 1] < stats.densest.latent[i]);
         best = frequency;
     }
     for (size_t j = 0; j < D_SAE; j++) { /* nobody was left out */
         bool listed = false;
 
-        for (size_t i = 0; i < stats.n_densest; i++)
-            listed |= stats.densest[i] == j;
+        for (size_t i = 0; i < stats.densest.n; i++)
+            listed |= stats.densest.latent[i] == j;
         assert_true(listed || (double)active[j] / (double)n <= best);
     }
-    sae_stats_release(&stats);
     activations_close(activations);
     sae_release(&sae);
 }
@@ -132,12 +131,13 @@ static void sae_stats_without_tokens_are_unknown(void **state)
                      STATUS_OK);
     assert_int_equal(stats.tokens, 0);
     assert_true(isnan(stats.l0_median) && isnan(stats.dead) && isnan(stats.explained_variance));
-    assert_int_equal(stats.n_densest, 0);
+    assert_int_equal(stats.densest.n, 0);
     sae_describe(&sae, &stats, &line);
     assert_string_equal(text_string(&line),
-                        "sample topk: x, made up; d_in 4, d_sae 30, F32; declared L0 3");
+                        "sample topk: x, made up; d_in 4, d_sae 30, F32; declared L0 3\n"
+                        "warning: not one token of these activations can be used (all are zero, "
+                        "not finite or masked): some extractors write zeros without a word");
     text_release(&line);
-    sae_stats_release(&stats);
     activations_close(activations);
     sae_release(&sae);
 }
@@ -146,6 +146,7 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
 {
     struct sae_stats stats = {.tokens = 8192,
                               .sink_tokens = 3,
+                              .sink_share = 0.4,
                               .norm_median = 12.5,
                               .l0_median = 600,
                               .l0_p95 = 710.5,
@@ -162,8 +163,8 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
     assert_string_equal(
         text_string(&line),
         "sample topk: x, made up; d_in 4, d_sae 30, F32; L0 600 (p95 710.5, declared 80), "
-        "explained variance -0.500, dead 25.0 %, dense 12.5 %, median |x| 12.5, sinks 3, on 8192 "
-        "tokens\n"
+        "explained variance -0.500, dead 25.0 %, dense 12.5 %, median |x| 12.5 (6.25 "
+        "sqrt(d_in)), sinks 3 (40.0 % of all |x|), on 8192 tokens\n"
         "warning: W_enc is not float32\n"
         "warning: b_dec is all zero\n"
         "warning: median L0 is 600 on these activations, 80 is declared: is this the right model, "
@@ -176,15 +177,11 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
 
 static void sae_describe_json_parses(void **state)
 {
-    uint32_t densest[] = {7, 2};
-    double frequency[] = {0.5, 0.25};
     struct sae_stats stats = {.tokens = 10,
                               .l0_median = 80,
                               .l0_p95 = 80,
                               .explained_variance = NAN,
-                              .densest = densest,
-                              .densest_frequency = frequency,
-                              .n_densest = 2};
+                              .densest = {2, {7, 2}, {0.5, 0.25}}};
     struct text object = {0};
     const struct json *warnings;
     struct json *json;
@@ -247,7 +244,6 @@ static void sae_stats_survive_failing_allocations(void **state)
         mem_fail_after(SIZE_MAX);
         assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
         text_release(&line);
-        sae_stats_release(&stats);
     }
     activations_close(activations);
     sae_release(&sae);
