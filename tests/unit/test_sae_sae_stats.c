@@ -42,7 +42,7 @@ static struct activations *open_sample(const unsigned char *keep)
 static void sae_stats_match_a_naive_count(void **state)
 {
     static unsigned char keep[T];
-    double mean[D_IN] = {0}, variance = 0, error = 0, best = 2;
+    double mean[D_IN] = {0}, variance = 0, error = 0, best = 2, norms = 0;
     size_t active[D_SAE] = {0}, n = 0, dead = 0, dense = 0;
     struct activations *activations;
     struct sae_stats stats;
@@ -91,6 +91,14 @@ static void sae_stats_match_a_naive_count(void **state)
                      STATUS_OK);
     assert_int_equal(stats.tokens, T - 4); /* the sink was looked at */
     assert_int_equal(stats.sink_tokens, 1);
+    for (size_t t = 0; t < T; t++) {
+        double squares = 0;
+
+        for (size_t i = 0; i < D_IN; i++)
+            squares += pow((double)x[t * D_IN + i], 2);
+        norms += t == 20 || t == 30 || t == 40 || t == 50 ? 0 : sqrt(squares);
+    }
+    assert_true(fabs(stats.sink_share - 640 * sqrt(D_IN) / norms) < 1e-9);
     assert_true(stats.l0_median == 3 && stats.l0_p95 == 3);
     assert_true(dead > 9 && fabs(stats.dead - (double)dead / D_SAE) < 1e-12);
     assert_true(dense > 0 && fabs(stats.dense - (double)dense / D_SAE) < 1e-12);
