@@ -273,8 +273,8 @@ static enum status encode_verb(struct cli *cli, const struct verb *verb, int arg
 
 const struct verb verb_encode = {
     .name = "encode",
-    .usage = "--sae PATH --activations PATH.. -o FEATURES [--data FILE] [--pooling P] [--layer N] "
-             "[--tokens] [--no-recon]",
+    .usage = "--sae PATH --activations PATH.. -o FEATURES [--data FILE] [--pooling P] [--tokens] "
+             "[--no-recon]",
     .summary = "activations to feature store",
     .run = encode_verb,
 };
