@@ -254,7 +254,7 @@ static enum status check_latent_labels(struct check *check, struct error *err)
                                         .hook = check->hook,
                                         .sae_hash = check->like.sae_hash};
     struct label_table table = {0};
-    struct label_counts counts;
+    struct label_counts counts = {0};
     struct text warnings = {0};
     char words[96], json[96];
     enum status st;
