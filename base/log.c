@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -80,4 +81,14 @@ void log_json(const struct log *log, enum log_level level, const char *event, co
     va_start(args, format);
     write_event(log, level, event, members, format, args);
     va_end(args);
+}
+
+void log_lines(const struct log *log, enum log_level level, const char *event, const char *lines)
+{
+    while (*lines) {
+        size_t n = strcspn(lines, "\n");
+
+        log_event(log, level, event, "%.*s", (int)n, lines);
+        lines += n + (lines[n] == '\n');
+    }
 }

@@ -48,6 +48,9 @@ void log_add_sink(struct log *log, struct log_sink sink);
 void log_event(const struct log *log, enum log_level level, const char *event, const char *format,
                ...) PRINTF_LIKE(4, 5);
 
+/* An event for each line of `lines`. */
+void log_lines(const struct log *log, enum log_level level, const char *event, const char *lines);
+
 /* As log_event; `members` are further JSON members, "\"rows\":3,\"seconds\":0.1". Text sinks print
  * the message only. */
 void log_json(const struct log *log, enum log_level level, const char *event, const char *members,

@@ -158,6 +158,65 @@ void text_append_json_string(struct text *t, const char *bytes, size_t n)
     text_append_char(t, '"');
 }
 
+/* The character that valid UTF-8 begins with, and its bytes. */
+static uint32_t first_character(const char *bytes, size_t *n)
+{
+    const unsigned char *s = (const unsigned char *)bytes;
+    uint32_t c = s[0];
+
+    *n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    if (*n > 1)
+        c &= 0x7fU >> *n;
+    for (size_t i = 1; i < *n; i++)
+        c = c << 6 | (s[i] & 0x3f);
+    return c;
+}
+
+static bool is_invisible(uint32_t c)
+{
+    static const uint32_t ranges[][2] = {
+        {0x00, 0x1f},     {0x7f, 0x9f},       /* controls, among them escape sequences */
+        {0x61c, 0x61c},   {0x200e, 0x200f},   /* marks of direction */
+        {0x2028, 0x202e}, {0x2060, 0x206f},   /* ends of lines, overrides, isolates, joiners */
+        {0xfeff, 0xfeff}, {0xe0000, 0xe0fff}, /* byte order mark; tags */
+    };
+
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+        if (c >= ranges[i][0] && c <= ranges[i][1])
+            return true;
+    }
+    return false;
+}
+
+static void append_escaped(struct text *t, uint32_t c)
+{
+    if (c == '\n' || c == '\t' || c == '\r')
+        text_append(t, c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r");
+    else
+        text_appendf(t, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+}
+
+void text_append_visible(struct text *t, const char *bytes, size_t n, size_t width_max)
+{
+    for (size_t width = 0; n > 0; width++) {
+        size_t valid = text_utf8_valid(bytes, n < 4 ? n : 4), length = 1;
+        uint32_t c = (unsigned char)*bytes;
+
+        if (width == width_max) {
+            text_append(t, "...");
+            return;
+        }
+        if (valid > 0)
+            c = first_character(bytes, &length);
+        if (valid == 0 || is_invisible(c))
+            append_escaped(t, c);
+        else
+            text_append_n(t, bytes, length);
+        bytes += length;
+        n -= length;
+    }
+}
+
 const char *text_string(const struct text *t)
 {
     return t->data ? t->data : "";

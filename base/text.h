@@ -37,6 +37,13 @@ void text_append_float(struct text *t, float x);
 /* A JSON string literal, quotes included. `bytes` must be valid UTF-8; controls are escaped. */
 void text_append_json_string(struct text *t, const char *bytes, size_t n);
 
+/*
+ * For a terminal: text from outside, on one line and unable to do anything but be read. Controls,
+ * signs that turn the direction of writing, invisible ones and invalid UTF-8 are escaped, as \n,
+ * \x1b, \u202e. After `width_max` characters comes "...".
+ */
+void text_append_visible(struct text *t, const char *bytes, size_t n, size_t width_max);
+
 /* "" when empty. Valid until the next change. */
 const char *text_string(const struct text *t);
 

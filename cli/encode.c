@@ -19,7 +19,7 @@
 #include "sae/sae_stats.h"
 
 struct encode_options {
-    const char *sae, *output, *data, *pooling, *sink_norm;
+    const char *sae, *output, *data, *pooling, *sink_norm, *layer;
     struct argument_list activations;
     int tokens, no_recon, json;
 };
@@ -149,7 +149,7 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
-                          recipe->input.activations.n, err);
+                          recipe->input.activations.n, recipe->input.layer, err);
     if (!st && recipe->input.data.n)
         st = keys_from_data(&keys, recipe, activations_samples(activations), &cli->log, err);
     if (!st)
@@ -178,7 +178,6 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     }
     text_release(&audit);
     text_release(&out);
-    sae_stats_release(&stats);
     encode_result_release(&result);
     mem_free(keys);
     sae_release(&sae);
@@ -190,10 +189,12 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
 static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args,
                                const struct encode_options *options, struct error *err)
 {
-    static const char *const prefixes[] = {"sae.", "input.fields.", "on_error.", NULL};
+    static const char *const prefixes[] = {"sae.", "input.fields.", "input.layer=", "on_error.",
+                                           NULL};
     enum status st = recipe_args_restrict(args, prefixes, err);
 
     recipe_args_flag(args, "sae.pooling", options->pooling, "--pooling");
+    recipe_args_flag(args, "input.layer", options->layer, "--layer");
     recipe_args_flag(args, "sae.sink_norm", options->sink_norm, "--sink-norm");
     if (!st)
         st = recipe_args_load(recipe, NULL, args, err);
@@ -231,6 +232,8 @@ static enum status encode_verb(struct cli *cli, const struct verb *verb, int arg
          "max, mean, sum, count, last or binary"},
         {"sink-norm", 0, OPTION_STRING, &options.sink_norm, "X", NULL,
          "drop tokens above X median norms; 0: keep all"},
+        {"layer", 0, OPTION_STRING, &options.layer, "N", NULL,
+         "layer of vLLM's hidden_states, counted from 0 in the file"},
         {"tokens", 0, OPTION_FLAG, &options.tokens, NULL, NULL, "one row a token, no pooling"},
         {"no-recon", 0, OPTION_FLAG, &options.no_recon, NULL, NULL,
          "leave the decoder alone: no reconstruction errors"},

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/feature_input.h"
+#include "cli/label_names.h"
 #include "cli/run_record.h"
 #include "curator/feature_view.h"
 #include "formats/json.h"
@@ -16,6 +17,7 @@
 
 #define NEIGHBOURS 5
 #define TOP_LATENTS 10
+#define REPORT_BYTES_MAX ((size_t)64 << 20)
 
 struct ranked {
     size_t index;
@@ -38,12 +40,20 @@ static void rank(struct ranked *best, size_t *n, size_t max, size_t index, doubl
     best[i] = (struct ranked){index, value};
 }
 
+struct explain_options {
+    const char *labels; /* --labels-table, or NULL: the one of the recipe, if there is */
+    int json;
+};
+
 struct explanation {
     const struct run_row *row;
     size_t number;
     char *dropped; /* its line of dropped.jsonl, or NULL */
     struct ranked latents[TOP_LATENTS], neighbours[NEIGHBOURS];
     size_t n_latents, n_neighbours;
+    size_t d_sae;
+    char *sae_hash; /* or NULL */
+    struct label_names names;
 };
 
 static enum status find_dropped(struct explanation *e, const char *dir, struct error *err)
@@ -92,6 +102,9 @@ static enum status look_at_features(struct explanation *e, const char *dir, size
                        input.features.rows, n);
     if (st)
         goto out;
+    e->d_sae = input.features.d_sae;
+    e->sae_hash = input.features.sae_hash;
+    input.features.sae_hash = NULL;
     x = feature_view(&input.features);
     own = csr_view_row(x, e->number);
     own_norm = sqrt(sparse_row_norm2(own));
@@ -111,6 +124,54 @@ out:
     return st;
 }
 
+/* Which SAE the features are from, as the run's report has it. */
+static enum status open_names_for(struct explanation *e, const char *dir, const char *path,
+                                  const struct log *log, struct error *err)
+{
+    char *report = text_format("%s/report.json", dir);
+    struct label_target target = {.d_sae = e->d_sae, .sae_hash = e->sae_hash};
+    struct json *root = NULL;
+    const struct json *sae;
+    enum status st;
+    size_t n;
+
+    if (!report)
+        return error_nomem(err);
+    /* Without it less is compared, that is all. */
+    if (json_parse_file(&root, report, REPORT_BYTES_MAX, NULL, NULL) == STATUS_OK) {
+        sae = json_member(json_member(root, "features"), "sae");
+        target.model = json_string(json_member(sae, "model"), &n);
+        target.hook = json_string(json_member(sae, "hook"), &n);
+    }
+    st = label_names_open(&e->names, path, &target, log, err);
+    json_free(root);
+    mem_free(report);
+    return st;
+}
+
+/* --labels-table must be good; a table that the recipe named may have gone since the run. */
+static enum status open_names(struct explanation *e, const char *dir, const char *path,
+                              const struct log *log, struct error *err)
+{
+    char *lock = text_format("%s/recipe.lock.yaml", dir);
+    struct recipe recipe = {0};
+    struct error why = {0};
+    enum status st;
+
+    if (path || !lock) {
+        mem_free(lock);
+        return path ? open_names_for(e, dir, path, log, err) : error_nomem(err);
+    }
+    st = recipe_load(&recipe, lock, NULL, NULL, 0, &why);
+    if (!st && recipe.sae.labels)
+        st = open_names_for(e, dir, recipe.sae.labels, log, &why);
+    if (st)
+        log_event(log, LOG_WARNING, "labels", "latents stay without names: %s", why.message);
+    recipe_release(&recipe);
+    mem_free(lock);
+    return STATUS_OK;
+}
+
 static void print_number(struct text *out, const char *name, double x)
 {
     if (isnan(x))
@@ -119,10 +180,27 @@ static void print_number(struct text *out, const char *name, double x)
         text_appendf(out, "  %-11s %.6f\n", name, x);
 }
 
-static void print_text(const struct explanation *e, const struct run_record *record,
-                       struct text *out)
+/* On one line, or with names each on its own. */
+static enum status print_latents(const struct explanation *e, struct text *out, struct error *err)
+{
+    bool named = e->names.table.map != NULL;
+    enum status st = STATUS_OK;
+
+    text_append(out, named && e->n_latents ? "  latents" : "  latents    ");
+    for (size_t i = 0; !st && i < e->n_latents; i++) {
+        text_appendf(out, named ? "\n    %zu:%.3g" : " %zu:%.3g", e->latents[i].index,
+                     e->latents[i].value);
+        st = label_names_append(&e->names, e->latents[i].index, out, err);
+    }
+    text_append(out, e->n_latents ? "\n" : " none\n");
+    return st;
+}
+
+static enum status print_text(const struct explanation *e, const struct run_record *record,
+                              struct text *out, struct error *err)
 {
     const struct run_row *r = e->row;
+    enum status st;
 
     text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number, r->kept ? "kept" : "left out");
     if (!r->kept)
@@ -142,10 +220,7 @@ static void print_text(const struct explanation *e, const struct run_record *rec
     if (r->batch >= 0)
         text_appendf(out, "  batch       %ld, position %ld in the training order\n", r->batch,
                      r->position);
-    text_append(out, "  latents    ");
-    for (size_t i = 0; i < e->n_latents; i++)
-        text_appendf(out, " %zu:%.3g", e->latents[i].index, e->latents[i].value);
-    text_append(out, e->n_latents ? "\n" : " none\n");
+    st = print_latents(e, out, err);
     text_append(out, "  neighbours (cosine)\n");
     for (size_t i = 0; i < e->n_neighbours; i++) {
         const struct run_row *n = &record->rows[e->neighbours[i].index];
@@ -159,6 +234,7 @@ static void print_text(const struct explanation *e, const struct run_record *rec
             text_appendf(out, ", cluster %ld", n->cluster);
         text_append_char(out, '\n');
     }
+    return st;
 }
 
 static void member_or_null(struct text *out, const char *name, long x)
@@ -169,10 +245,11 @@ static void member_or_null(struct text *out, const char *name, long x)
         text_appendf(out, ",\"%s\":%ld", name, x);
 }
 
-static void print_json(const struct explanation *e, const struct run_record *record,
-                       struct text *out)
+static enum status print_json(const struct explanation *e, const struct run_record *record,
+                              struct text *out, struct error *err)
 {
     const struct run_row *r = e->row;
+    enum status st = STATUS_OK;
 
     text_appendf(out, "{\"row\":%zu,\"id\":%s,\"kept\":%s,\"stage\":", e->number, r->id,
                  r->kept ? "true" : "false");
@@ -190,9 +267,10 @@ static void print_json(const struct explanation *e, const struct run_record *rec
     member_or_null(out, "batch", r->batch);
     member_or_null(out, "position", r->position);
     text_appendf(out, ",\"dropped\":%s,\"latents\":[", e->dropped ? e->dropped : "null");
-    for (size_t i = 0; i < e->n_latents; i++) {
+    for (size_t i = 0; !st && i < e->n_latents; i++) {
         text_appendf(out, "%s{\"latent\":%zu,\"value\":", i ? "," : "", e->latents[i].index);
         text_append_float(out, (float)e->latents[i].value);
+        st = label_names_append_json(&e->names, e->latents[i].index, out, err);
         text_append_char(out, '}');
     }
     text_append(out, "],\"neighbours\":[");
@@ -203,6 +281,7 @@ static void print_json(const struct explanation *e, const struct run_record *rec
         text_append_char(out, '}');
     }
     text_append(out, "]}\n");
+    return st;
 }
 
 /* ID is the id's text, its JSON, or "row:N". */
@@ -227,7 +306,8 @@ static const struct run_row *find_row(const struct run_record *record, const cha
     return found;
 }
 
-static enum status explain(const char *dir, const char *id, int json, struct error *err)
+static enum status explain(const struct cli *cli, const char *dir, const char *id,
+                           const struct explain_options *options, struct error *err)
 {
     struct explanation e = {0};
     struct run_record record;
@@ -248,13 +328,15 @@ static enum status explain(const char *dir, const char *id, int json, struct err
     }
     if (!st)
         st = look_at_features(&e, dir, record.n, err);
-    if (!st) {
-        if (json)
-            print_json(&e, &record, &out);
-        else
-            print_text(&e, &record, &out);
+    if (!st)
+        st = open_names(&e, dir, options->labels, &cli->log, err);
+    if (!st)
+        st =
+            options->json ? print_json(&e, &record, &out, err) : print_text(&e, &record, &out, err);
+    if (!st)
         st = cli_write(NULL, &out, err);
-    }
+    label_names_close(&e.names);
+    mem_free(e.sae_hash);
     mem_free(e.dropped);
     text_release(&out);
     run_record_release(&record);
@@ -266,9 +348,11 @@ static enum status explain_verb(struct cli *cli, const struct verb *verb, int ar
 {
     const char **positional = mem_alloc((size_t)argc + 1, sizeof(*positional));
     enum option_outcome outcome;
-    int json = 0;
+    struct explain_options options = {0};
     const struct option_row rows[] = {
-        {"json", 0, OPTION_FLAG, &json, NULL, NULL, "print it as JSON"},
+        {"labels-table", 0, OPTION_STRING, &options.labels, "F", NULL,
+         "names of latents, from saerl labels import; else the recipe's sae.labels"},
+        {"json", 0, OPTION_FLAG, &options.json, NULL, NULL, "print it as JSON"},
         {0},
     };
     enum status st;
@@ -279,7 +363,7 @@ static enum status explain_verb(struct cli *cli, const struct verb *verb, int ar
     if (!st && outcome == OPTIONS_GO) {
         st = cli_start(cli, err);
         if (!st)
-            st = explain(positional[0], positional[1], json, err);
+            st = explain(cli, positional[0], positional[1], &options, err);
     }
     mem_free(positional);
     return st;
@@ -287,7 +371,7 @@ static enum status explain_verb(struct cli *cli, const struct verb *verb, int ar
 
 const struct verb verb_explain = {
     .name = "explain",
-    .usage = "DIR ID [--json]",
+    .usage = "DIR ID [--labels-table F] [--json]",
     .summary = "the life of one sample in a finished run, its neighbours and top latents",
     .run = explain_verb,
 };

@@ -8,7 +8,11 @@
 
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "cli/label_names.h"
 #include "cli/recipe_args.h"
+#include "curator/audit_labels.h"
+#include "curator/inputs.h"
+#include "curator/pipeline.h"
 #include "formats/features.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
@@ -23,10 +27,13 @@
 #define LISTED 64
 #define JSON_BYTES_MAX ((size_t)64 << 20)
 
+#define EXAMPLES_SHOWN 5
+
 struct show {
+    struct cli *cli;
     const char *path;
     int json;
-    const struct recipe *recipe; /* for --set sae.KEY=VALUE */
+    const struct recipe *recipe; /* for --set, --activations and --labels-table */
     struct text out;
 };
 
@@ -47,24 +54,188 @@ static void end(struct show *show)
         text_append(&show->out, "}\n");
 }
 
+/* An SAE and what can be said of it. */
+struct shown_sae {
+    struct sae sae;
+    struct sae_stats stats;
+    bool measured;
+    struct densest densest;
+    const char *densities; /* where these come from; NULL: not known */
+    struct label_names names;
+};
+
+/* On the activations, as encode and run do it. */
+static enum status measure(struct shown_sae *shown, const struct show *show, struct error *err)
+{
+    const struct recipe *recipe = show->recipe;
+    struct activations *activations = NULL;
+    enum status st;
+
+    st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
+                          recipe->input.activations.n, recipe->input.layer, err);
+    if (!st)
+        st = pipeline_check_hook(&shown->sae, activations, recipe, &show->cli->log, err);
+    if (!st)
+        st = cli_start_workers(show->cli, recipe->resources.threads, err);
+    if (!st)
+        st = sae_stats_measure(&shown->stats, &shown->sae, activations, recipe->sae.sink_norm,
+                               &show->cli->kernels, show->cli->workers, err);
+    if (!st) {
+        shown->measured = true;
+        shown->densest = shown->stats.densest;
+        shown->densities = "activations";
+    }
+    activations_close(activations);
+    return st;
+}
+
+/* What was published beside the weights; a file of no use there does not make the SAE unsound. */
+static void take_published(struct shown_sae *shown, const struct log *log)
+{
+    struct error why = {0};
+    bool found = false;
+
+    if (densest_read(&shown->densest, &found, &shown->sae, &why))
+        log_event(log, LOG_WARNING, "sae", "densities stay unknown: %s", why.message);
+    if (found)
+        shown->densities = DENSEST_FILE;
+}
+
+static enum status describe_json(const struct shown_sae *shown, struct text *out, struct error *err)
+{
+    const struct label_table *labels = shown->names.table.map ? &shown->names.table : NULL;
+    struct text members = {0};
+    enum status st;
+
+    sae_describe_json(&shown->sae, shown->measured ? &shown->stats : NULL, &members);
+    st = text_check(&members, err);
+    text_append_char(out, ',');
+    if (!st)
+        st = audit_add_labels(text_string(&members), labels, out, err);
+    if (!st && !shown->measured && shown->densities) {
+        text_append(out, ",\"densest\":[");
+        for (size_t i = 0; !st && i < shown->densest.n; i++) {
+            text_appendf(out, "%s{\"latent\":%u,\"frequency\":", i ? "," : "",
+                         shown->densest.latent[i]);
+            text_append_double(out, shown->densest.frequency[i]);
+            st = label_names_append_json(&shown->names, shown->densest.latent[i], out, err);
+            text_append_char(out, '}');
+        }
+        text_append_char(out, ']');
+    }
+    text_append(out, ",\"densities\":");
+    text_appendf(out, shown->densities ? "\"%s\"" : "null", shown->densities);
+    text_release(&members);
+    return st;
+}
+
+static enum status describe(const struct shown_sae *shown, struct text *out, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    sae_describe(&shown->sae, shown->measured ? &shown->stats : NULL, out);
+    text_append_char(out, '\n');
+    if (!shown->densities) {
+        text_append(out, "densest latents: not known; --activations measures them\n");
+        return STATUS_OK;
+    }
+    if (shown->measured)
+        text_append(out, "densest latents, measured on these activations:\n");
+    else
+        text_append(out,
+                    "densest latents, in training, from " DENSEST_FILE " beside the weights:\n");
+    text_append(out, "    latent  of tokens\n");
+    for (size_t i = 0; !st && i < shown->densest.n; i++) {
+        text_appendf(out, "  %8u    %5.1f %%", shown->densest.latent[i],
+                     100 * shown->densest.frequency[i]);
+        st = label_names_append(&shown->names, shown->densest.latent[i], out, err);
+        text_append_char(out, '\n');
+    }
+    return st;
+}
+
+static enum status open_names(struct shown_sae *shown, const struct show *show, struct error *err)
+{
+    char hex[HASH128_HEX_SIZE];
+    const struct label_target target = {.d_sae = shown->sae.d_sae,
+                                        .model = shown->sae.model,
+                                        .hook = shown->sae.hook,
+                                        .sae_hash = hex};
+
+    hash128_hex(shown->sae.hash, hex);
+    return label_names_open(&shown->names, show->recipe->sae.labels, &target, &show->cli->log, err);
+}
+
 static enum status show_sae(struct show *show, struct error *err)
 {
-    struct sae sae = {0};
-    enum status st = sae_load(&sae, show->path, &show->recipe->sae.overrides, SAE_READ_ALL, err);
+    struct shown_sae shown = {0};
+    enum status st =
+        sae_load(&shown.sae, show->path, &show->recipe->sae.overrides, SAE_READ_ALL, err);
 
     if (st)
         return st;
-    begin(show, "sae");
-    if (show->json) {
-        text_append_char(&show->out, ',');
-        sae_describe_json(&sae, NULL, &show->out);
-    } else {
-        sae_describe(&sae, NULL, &show->out);
-        text_append_char(&show->out, '\n');
+    st = open_names(&shown, show, err);
+    if (!st && show->recipe->input.activations.n)
+        st = measure(&shown, show, err);
+    else if (!st)
+        take_published(&shown, &show->cli->log);
+    if (!st) {
+        begin(show, "sae");
+        st =
+            show->json ? describe_json(&shown, &show->out, err) : describe(&shown, &show->out, err);
+        end(show);
     }
-    end(show);
-    sae_release(&sae);
-    return STATUS_OK;
+    label_names_close(&shown.names);
+    sae_release(&shown.sae);
+    return st;
+}
+
+/* The first few latents that have a name. */
+static enum status append_examples(struct show *show, const struct label_names *names,
+                                   struct error *err)
+{
+    struct text label = {0};
+    size_t told = 0;
+    enum status st = STATUS_OK;
+
+    text_append(&show->out, show->json ? ",\"examples\":[" : "");
+    for (size_t latent = 0; !st && told < EXAMPLES_SHOWN && latent < names->table.n_latents;
+         latent++) {
+        text_clear(&label);
+        st = label_table_find(&names->table, latent, &label, err);
+        if (st || label.length == 0)
+            continue;
+        if (show->json)
+            text_appendf(&show->out, "%s{\"latent\":%zu", told ? "," : "", latent);
+        else
+            text_appendf(&show->out, "  %8zu", latent);
+        st = show->json ? label_names_append_json(names, latent, &show->out, err)
+                        : label_names_append(names, latent, &show->out, err);
+        text_append_char(&show->out, show->json ? '}' : '\n');
+        told++;
+    }
+    text_append(&show->out, show->json ? "]" : "");
+    text_release(&label);
+    return st;
+}
+
+static enum status show_labels(struct show *show, struct error *err)
+{
+    struct label_names names = {0};
+    struct label_counts counts;
+    enum status st = label_table_open(&names.table, show->path, err);
+
+    if (!st)
+        st = label_table_count(&names.table, &counts, err);
+    if (!st) {
+        begin(show, "labels");
+        label_names_describe(&counts, &names.table.origin, names.table.d_sae, show->json,
+                             &show->out);
+        st = append_examples(show, &names, err);
+        end(show);
+    }
+    label_names_close(&names);
+    return st;
 }
 
 static enum status show_features(struct show *show, struct error *err)
@@ -169,6 +340,14 @@ static void show_rest(struct show *show, size_t n, const char *what)
 
 static enum status show_safetensors(struct show *show, struct error *err)
 {
+    static const struct {
+        const char *format;
+        enum status (*show)(struct show *show, struct error *err);
+    } own[] = {
+        {"saerl.features", show_features},
+        {"saerl.probe", show_probe},
+        {"saerl.labels", show_labels},
+    };
     struct safetensors file = {0};
     const char *format;
     char kind[32] = "";
@@ -178,9 +357,11 @@ static enum status show_safetensors(struct show *show, struct error *err)
         return st;
     format = safetensors_metadata_get(&file, "format");
     snprintf(kind, sizeof(kind), "%s", format ? format : "");
-    if (strcmp(kind, "saerl.features") == 0 || strcmp(kind, "saerl.probe") == 0) {
-        safetensors_close(&file);
-        return strcmp(kind, "saerl.probe") == 0 ? show_probe(show, err) : show_features(show, err);
+    for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++) {
+        if (strcmp(kind, own[i].format) == 0) {
+            safetensors_close(&file);
+            return own[i].show(show, err);
+        }
     }
     st = read_all(&file, err);
     if (!st) {
@@ -375,6 +556,8 @@ static enum status show_path(struct show *show, struct error *err)
 
     if (stat(show->path, &info) == 0 && S_ISDIR(info.st_mode))
         return show_folder(show, err);
+    if (show->recipe->input.activations.n || show->recipe->sae.labels)
+        return show_sae(show, err); /* only an SAE has a use for them */
     if (text_ends_with(show->path, ".safetensors"))
         return show_safetensors(show, err);
     if (text_ends_with(show->path, ".npy"))
@@ -393,38 +576,64 @@ static enum status show_path(struct show *show, struct error *err)
     return show_sae(show, err);
 }
 
+struct show_options {
+    struct argument_list activations;
+    const char *labels, *sink_norm;
+};
+
+/* The options become settings, so that paths and defaults mean what they mean in a recipe. */
+static enum status fill_recipe(struct recipe *recipe, struct recipe_args *args,
+                               const struct show_options *options, struct error *err)
+{
+    static const char *const prefixes[] = {"sae.", "input.layer=", NULL};
+    enum status st = recipe_args_restrict(args, prefixes, err);
+
+    recipe_args_flag(args, "sae.labels", options->labels, "--labels-table");
+    recipe_args_flag(args, "sae.sink_norm", options->sink_norm, "--sink-norm");
+    if (!st)
+        st = recipe_args_load(recipe, NULL, args, err);
+    for (size_t i = 0; !st && i < options->activations.n; i++)
+        st = string_list_append(&recipe->input.activations, options->activations.items[i], err);
+    return st ? st : inputs_expand(recipe, err);
+}
+
 static enum status show_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
                              struct error *err)
 {
-    static const char *const prefixes[] = {"sae.", NULL};
     const char **positional = mem_alloc((size_t)argc + 1, sizeof(*positional));
+    struct show_options options = {0};
     struct recipe recipe = {0};
     enum option_outcome outcome;
     struct recipe_args args;
-    struct show show = {.recipe = &recipe};
+    struct show show = {.cli = cli, .recipe = &recipe};
     enum status st = recipe_args_init(&args, argc, err);
     const struct option_row rows[] = {
+        {"activations", 0, OPTION_STRINGS, &options.activations, "PATH..", NULL,
+         "measure the SAE on these"},
+        {"sink-norm", 0, OPTION_STRING, &options.sink_norm, "X", NULL,
+         "leave out tokens above X median norms; 0: none"},
+        {"labels-table", 0, OPTION_STRING, &options.labels, "F", NULL,
+         "names of latents, from saerl labels import"},
         {"set", 0, OPTION_REPEAT, &args.set, "sae.KEY=V", NULL,
-         "what a file leaves open: k, threshold, norm_factor, format"},
+         "what a file leaves open: k, threshold, norm_factor, format; input.layer"},
         {"json", 0, OPTION_FLAG, &show.json, NULL, NULL, "print it as JSON"},
         {0},
     };
 
-    if (!st && !positional)
+    options.activations.items = mem_alloc((size_t)argc + 1, sizeof(*options.activations.items));
+    if (!st && (!positional || !options.activations.items))
         st = error_nomem(err);
     if (!st)
         st = options_parse(cli, verb, rows, argc, argv, positional, 1, 1, &outcome, err);
     if (!st && outcome == OPTIONS_GO) {
         st = cli_start(cli, err);
         if (!st)
-            st = recipe_args_restrict(&args, prefixes, err);
-        if (!st)
-            st = recipe_args_load(&recipe, NULL, &args, err);
+            st = fill_recipe(&recipe, &args, &options, err);
         if (!st) {
             show.path = positional[0];
             st = show_path(&show, err);
             /* What the file lacks is a failure here, whatever could be set to mend it. */
-            if (st == STATUS_INVALID)
+            if (st == STATUS_INVALID && recipe.input.activations.n == 0)
                 st = STATUS_FAILED;
         }
         if (!st)
@@ -433,13 +642,14 @@ static enum status show_verb(struct cli *cli, const struct verb *verb, int argc,
     text_release(&show.out);
     recipe_release(&recipe);
     recipe_args_release(&args);
+    mem_free(options.activations.items);
     mem_free(positional);
     return st;
 }
 
 const struct verb verb_show = {
     .name = "show",
-    .usage = "PATH [--set sae.KEY=V] [--json]",
+    .usage = "PATH [--activations PATH..] [--labels-table F] [--set sae.KEY=V] [--json]",
     .summary = "parse a whole file or folder and tell what it is",
     .run = show_verb,
 };

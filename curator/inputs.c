@@ -119,6 +119,7 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
     } single[] = {
         {"input.features", recipe->input.features, ""},
         {"sae", sae_weights, ""},
+        {"sae.labels", recipe->sae.labels, ""},
         {"quality.probe", recipe->quality.probe, "recon"},
         {"quality.fit_labels", recipe->quality.fit_labels, "field"},
         {"difficulty.probe", recipe->difficulty.probe, ""},
@@ -183,6 +184,7 @@ enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs 
     what.input.data = what.input.activations = what.decontaminate.against = (struct string_list){0};
     forget_path(&what.input.features, "");
     forget_path(&what.sae.path, "");
+    forget_path(&what.sae.labels, "");
     forget_path(&what.quality.probe, "recon");
     forget_path(&what.quality.fit_labels, "field");
     forget_path(&what.difficulty.probe, "");
@@ -209,6 +211,7 @@ enum status inputs_encode_key(struct hash128 *key, const struct inputs *inputs,
     text_appendf(&all, "format %s k %u ",
                  recipe->sae.overrides.format ? recipe->sae.overrides.format : "auto",
                  recipe->sae.overrides.k);
+    text_appendf(&all, "layer %lld ", (long long)recipe->input.layer);
     text_appendf(&all, "pooling %d limit %llu prompt %s force %d sink ", recipe->sae.pooling,
                  (unsigned long long)recipe->input.limit,
                  recipe->input.fields.prompt ? recipe->input.fields.prompt : "",

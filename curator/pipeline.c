@@ -56,6 +56,7 @@ static void run_release(struct run *run)
     mem_free(run->has_vector);
     mem_free(run->encode.audit);
     mem_free(run->encode.audit_json);
+    label_table_close(&run->labels);
     mem_free(run->cluster);
     mem_free(run->similarity);
     probe_release(&run->quality.probe);
@@ -158,6 +159,24 @@ static enum status run_stages(struct run *run, struct error *err)
     return st;
 }
 
+enum status run_open_labels(struct run *run, const struct label_target *target, struct error *err)
+{
+    const char *path = run->recipe->sae.labels;
+    struct text warnings = {0};
+    enum status st = STATUS_OK;
+
+    if (!path)
+        return STATUS_OK;
+    if (!run->labels.map)
+        st = label_table_open(&run->labels, path, err);
+    if (!st)
+        st = label_table_check(&run->labels, target, &warnings, err);
+    if (!st)
+        log_lines(run->log, LOG_WARNING, "labels", text_string(&warnings));
+    text_release(&warnings);
+    return st ? error_wrap(err, st, "sae.labels") : STATUS_OK;
+}
+
 static enum status prepare(struct run *run, const struct pipeline_config *config, struct error *err)
 {
     struct recipe *recipe = config->recipe;
@@ -168,6 +187,10 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
         st = inputs_expand(recipe, err);
     if (!st && recipe->input.activations.n)
         st = sae_load(&sae, recipe->sae.path, &recipe->sae.overrides, SAE_READ_FACTS, err);
+    if (!st)
+        st = run_open_labels(
+            run, &(struct label_target){.d_sae = sae.d_sae, .model = sae.model, .hook = sae.hook},
+            err);
     if (!st)
         st = inputs_hash(&run->inputs, recipe, sae.path, err);
     if (!st)
@@ -240,8 +263,8 @@ static enum status compute(struct run *run, double start, struct text *summary, 
         return st;
     run_summary(run, summary);
     if (report)
-        run_report_json(run, report);
-    return text_check(summary, err);
+        st = run_report_json(run, report, err);
+    return st ? st : text_check(summary, err);
 }
 
 enum status pipeline_run(const struct pipeline_config *config, struct text *summary,

@@ -12,6 +12,7 @@
 #include "curator/labels.h"
 #include "curator/pipeline.h"
 #include "formats/features.h"
+#include "formats/label_table.h"
 #include "sae/sae_load.h"
 #include "sae/sae_stats.h"
 #include "scoring/probe.h"
@@ -25,6 +26,7 @@ struct check {
     struct dataset data;
     struct memory_estimate memory;
     struct features like; /* no rows: d_sae, sae_hash and pooling of the features there will be */
+    char *model, *hook;   /* of the SAE, where known */
 };
 
 static void say(struct check *check, const char *name, const char *words, const char *json)
@@ -139,7 +141,7 @@ static enum status check_sae(struct check *check, struct error *err)
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
-                          recipe->input.activations.n, err);
+                          recipe->input.activations.n, recipe->input.layer, err);
     if (!st)
         st = check_count(check, "activations", activations_samples(activations), err);
     if (!st) {
@@ -180,6 +182,9 @@ static enum status check_sae(struct check *check, struct error *err)
         check->like.pooling = mem_strdup(pooling_names[recipe->sae.pooling]);
         if (!check->like.sae_hash || !check->like.pooling)
             st = error_nomem(err);
+        check->model = sae.model;
+        check->hook = sae.hook;
+        sae.model = sae.hook = NULL;
     }
     if (!st) {
         check->memory = pipeline_memory(&check->data, &sae, &stats, activations,
@@ -188,7 +193,6 @@ static enum status check_sae(struct check *check, struct error *err)
     }
     text_release(&audit);
     text_release(&json);
-    sae_stats_release(&stats);
     sae_release(&sae);
     activations_close(activations);
     return st;
@@ -242,6 +246,38 @@ static enum status check_labels(struct check *check, const char *key, const char
     return STATUS_OK;
 }
 
+static enum status check_latent_labels(struct check *check, struct error *err)
+{
+    const char *path = check->config->recipe->sae.labels;
+    const struct label_target target = {.d_sae = check->like.d_sae,
+                                        .model = check->model,
+                                        .hook = check->hook,
+                                        .sae_hash = check->like.sae_hash};
+    struct label_table table = {0};
+    struct label_counts counts = {0};
+    struct text warnings = {0};
+    char words[96], json[96];
+    enum status st;
+
+    if (!path)
+        return STATUS_OK;
+    st = label_table_open(&table, path, err);
+    if (!st)
+        st = label_table_check(&table, &target, &warnings, err);
+    if (!st)
+        st = label_table_count(&table, &counts, err);
+    if (!st) {
+        log_lines(check->config->log, LOG_WARNING, "labels", text_string(&warnings));
+        snprintf(words, sizeof(words), "%zu of %zu latents have one", counts.latents, target.d_sae);
+        snprintf(json, sizeof(json), "{\"labels\":%zu,\"latents\":%zu}", counts.labels,
+                 counts.latents);
+        say(check, "labels", words, json);
+    }
+    text_release(&warnings);
+    label_table_close(&table);
+    return st ? error_wrap(err, st, "sae.labels") : STATUS_OK;
+}
+
 static enum status check_all(struct check *check, struct error *err)
 {
     const struct recipe *recipe = check->config->recipe;
@@ -249,6 +285,8 @@ static enum status check_all(struct check *check, struct error *err)
 
     if (!st)
         st = recipe->input.features ? check_features(check, err) : check_sae(check, err);
+    if (!st)
+        st = check_latent_labels(check, err);
     if (!st)
         st = check_probe_file(check, "quality.probe", "quality", recipe->quality.probe, "recon",
                               err);
@@ -293,6 +331,8 @@ enum status pipeline_check(const struct pipeline_config *config, struct text *ou
         st = text_check(out, err);
     }
     features_release(&check.like);
+    mem_free(check.model);
+    mem_free(check.hook);
     dataset_release(&check.data);
     return st;
 }

@@ -50,6 +50,7 @@ struct recipe {
     struct {
         struct string_list data;
         struct string_list activations;
+        int64_t layer; /* of hidden_states; -1: none chosen */
         char *features;
         uint64_t limit; /* first so many rows, 0 for all */
         struct {
@@ -70,6 +71,7 @@ struct recipe {
         int pooling; /* enum pooling */
         double sink_norm;
         int precision; /* enum sae_precision */
+        char *labels;  /* label table, for reports only */
         bool force_hook;
     } sae;
     struct {

@@ -29,6 +29,7 @@
 #include "curator/run_folder.h"
 #include "curator/sample.h"
 #include "formats/features.h"
+#include "formats/label_table.h"
 #include "linalg/kernels.h"
 #include "sae/encode.h"
 #include "scoring/probe.h"
@@ -82,6 +83,7 @@ struct run {
     unsigned char *outcome;    /* [data.n] enum encode_outcome */
     unsigned char *has_vector; /* [data.n] */
     struct encode_summary encode;
+    struct label_table labels; /* all zero without sae.labels */
 
     uint32_t *cluster; /* [data.n] PLAN_NO_CLUSTER outside S, the set that is clustered */
     float *similarity; /* [data.n] to its centroid; 0 outside S */
@@ -128,8 +130,12 @@ MUST_CHECK enum status run_plan(struct run *run, struct error *err);
 /* Write every file of the run folder into the work folder. */
 MUST_CHECK enum status run_output(struct run *run, double seconds, struct error *err);
 
-/* The report as JSON, and the summary for people. */
-void run_report_json(const struct run *run, struct text *out);
+/* Open sae.labels and hold it against what is known of the SAE; nothing to do without it. */
+MUST_CHECK enum status run_open_labels(struct run *run, const struct label_target *target,
+                                       struct error *err);
+
+/* The report as JSON, and the summary for people. The report's errors are those of the labels. */
+MUST_CHECK enum status run_report_json(const struct run *run, struct text *out, struct error *err);
 void run_summary(const struct run *run, struct text *out);
 
 #endif

@@ -122,7 +122,7 @@ static enum status encode(struct run *run, struct error *err)
     enum status st;
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
-                          recipe->input.activations.n, err);
+                          recipe->input.activations.n, recipe->input.layer, err);
     if (!st && activations_samples(activations) != run->data.rows_total)
         st = error_set(err, STATUS_FORMAT,
                        "activations hold %zu samples, the data set has %llu rows: they must agree",
@@ -152,7 +152,6 @@ static enum status encode(struct run *run, struct error *err)
     if (!st)
         st = adopt(run, &result, &sae, activations, err);
     encode_result_release(&result);
-    sae_stats_release(&stats);
     sae_release(&sae);
     activations_close(activations);
     return st;
@@ -399,6 +398,11 @@ enum status run_features(struct run *run, struct error *err)
     } else {
         st = compute(run, store, summary, err);
     }
+    if (!st)
+        st = run_open_labels(run,
+                             &(struct label_target){.d_sae = run->features.d_sae,
+                                                    .sae_hash = run->features.sae_hash},
+                             err);
     if (!st && run->recipe->controls.permute_features)
         st = permute(run, err);
     for (size_t row = 0; !st && row < run->data.n; row++) {

@@ -449,10 +449,10 @@ enum status run_output(struct run *run, double seconds, struct error *err)
         st = write_quarantine(run, err);
     if (!st)
         st = write_text(run, "recipe.lock.yaml", &run->lock, err);
-    if (!st) {
-        run_report_json(run, &report);
+    if (!st)
+        st = run_report_json(run, &report, err);
+    if (!st)
         st = write_text(run, "report.json", &report, err);
-    }
     if (!st)
         st = publish(run, err);
     if (!st)

@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "curator/audit_labels.h"
+#include "curator/cluster_latents.h"
+#include "curator/feature_view.h"
 #include "curator/run.h"
 
 /* What is counted over all rows, once for both forms. */
@@ -70,9 +73,15 @@ static void append_funnel(struct text *out, const struct run *run, const struct 
         t->conflicting, t->flagged_quality, t->flagged_contaminated);
 }
 
-static void append_encode(struct text *out, const struct run *run)
+static const struct label_table *labels_of(const struct run *run)
+{
+    return run->labels.map ? &run->labels : NULL;
+}
+
+static enum status append_encode(struct text *out, const struct run *run, struct error *err)
 {
     const struct encode_summary *e = &run->encode;
+    enum status st = STATUS_OK;
 
     text_appendf(out, ",\"features\":{\"d_sae\":%zu,\"nonzeros\":%lld,\"encoded\":%s",
                  run->features.d_sae, (long long)run->features.indptr[run->features.rows],
@@ -90,9 +99,13 @@ static void append_encode(struct text *out, const struct run *run)
         member_double(out, "l0_p95", e->l0_p95);
         member_double(out, "explained_variance", e->explained_variance);
     }
-    if (e->audit_json)
-        text_appendf(out, ",\"sae\":{%s}", e->audit_json);
+    if (e->audit_json) {
+        text_append(out, ",\"sae\":{");
+        st = audit_add_labels(e->audit_json, labels_of(run), out, err);
+        text_append_char(out, '}');
+    }
     text_append_char(out, '}');
+    return st;
 }
 
 static void append_score(struct text *out, const char *name, const struct score *score)
@@ -111,18 +124,13 @@ static void append_score(struct text *out, const char *name, const struct score 
     text_append_char(out, '}');
 }
 
-/* Per cluster: size, kept rows, mean scores, most central kept samples. */
-static void append_clusters(struct text *out, const struct run *run)
-{
-    struct cluster_tally {
-        size_t size, kept;
-        double difficulty, quality;
-    } *tallies = mem_zalloc(run->clusters.k, sizeof(*tallies));
+struct cluster_tally {
+    size_t size, kept;
+    double difficulty, quality; /* sums over the kept */
+};
 
-    if (!tallies) {
-        out->failed = true;
-        return;
-    }
+static void tally_clusters(struct cluster_tally *tallies, const struct run *run)
+{
     for (size_t row = 0; row < run->data.n; row++) {
         struct cluster_tally *c;
 
@@ -136,6 +144,60 @@ static void append_clusters(struct text *out, const struct run *run)
             c->quality += run->quality.values[row];
         }
     }
+}
+
+static enum status append_latents(struct text *out, const struct run *run,
+                                  const struct cluster_latents *latents, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    text_append(out, ",\"latents\":[");
+    for (size_t i = 0; !st && i < latents->n; i++) {
+        const struct cluster_latent *l = &latents->items[i];
+
+        text_appendf(out, "%s{\"latent\":%u", i ? "," : "", l->latent);
+        member_double(out, "within", l->within);
+        member_double(out, "overall", l->overall);
+        text_append(out, ",\"label\":");
+        st = label_table_find_json(labels_of(run), l->latent, out, err);
+        text_append_char(out, '}');
+    }
+    text_append_char(out, ']');
+    return st;
+}
+
+static enum status append_each_cluster(struct text *out, const struct run *run,
+                                       const struct cluster_tally *tallies,
+                                       const struct cluster_latents *latents, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    for (uint32_t c = 0; !st && c < run->clusters.k; c++) {
+        double kept = (double)tallies[c].kept;
+
+        text_appendf(out, "%s{\"cluster\":%u,\"size\":%zu,\"kept\":%zu", c ? "," : "", c,
+                     tallies[c].size, tallies[c].kept);
+        member_double(out, "mean_difficulty", tallies[c].difficulty / kept);
+        member_double(out, "mean_quality", tallies[c].quality / kept);
+        st = append_latents(out, run, &latents[c], err);
+        text_append_char(out, '}');
+    }
+    return st;
+}
+
+/* Per cluster: size, kept rows, mean scores, the latents that set it apart. */
+static enum status append_clusters(struct text *out, const struct run *run, struct error *err)
+{
+    struct cluster_tally *tallies = mem_zalloc(run->clusters.k, sizeof(*tallies));
+    struct cluster_latents *latents = mem_alloc(run->clusters.k, sizeof(*latents));
+    enum status st = tallies && latents ? STATUS_OK : error_nomem(err);
+
+    if (!st)
+        st = cluster_latents_find(latents, feature_view(&run->features), run->cluster,
+                                  run->clusters.k, err);
+    if (st)
+        goto out;
+    tally_clusters(tallies, run);
     text_appendf(out, ",\"clusters\":{\"rows\":%zu,\"count\":%u,\"iterations\":%u,\"converged\":%s",
                  run->clusters.n, run->clusters.k, run->clusters.iterations,
                  run->clusters.converged ? "true" : "false");
@@ -143,17 +205,12 @@ static void append_clusters(struct text *out, const struct run *run)
     member_double(out, "effective", run->clusters.effective);
     member_double(out, "source_nmi", run->clusters.source_nmi);
     text_append(out, ",\"each\":[");
-    for (uint32_t c = 0; c < run->clusters.k; c++) {
-        double kept = (double)tallies[c].kept;
-
-        text_appendf(out, "%s{\"cluster\":%u,\"size\":%zu,\"kept\":%zu", c ? "," : "", c,
-                     tallies[c].size, tallies[c].kept);
-        member_double(out, "mean_difficulty", tallies[c].difficulty / kept);
-        member_double(out, "mean_quality", tallies[c].quality / kept);
-        text_append_char(out, '}');
-    }
+    st = append_each_cluster(out, run, tallies, latents, err);
     text_append(out, "]}");
+out:
     mem_free(tallies);
+    mem_free(latents);
+    return st;
 }
 
 /* Rows in and kept by fields.source, in order of first appearance; at most this many are told. */
@@ -215,9 +272,10 @@ static void append_plan(struct text *out, const struct run *run)
                  in_clusters, batched, run->plan.n - batched);
 }
 
-void run_report_json(const struct run *run, struct text *out)
+enum status run_report_json(const struct run *run, struct text *out, struct error *err)
 {
     struct tally t = count(run);
+    enum status st;
 
     text_appendf(out,
                  "{\"format\":\"saerl.report\",\"version\":1,\"program\":\"saerl %s\",\"name\":",
@@ -230,8 +288,9 @@ void run_report_json(const struct run *run, struct text *out)
                  (unsigned long long)run->recipe->seed, run->data.n, t.stage[STAGE_PLAN],
                  t.vectors);
     append_funnel(out, run, &t);
-    append_encode(out, run);
-    append_clusters(out, run);
+    st = append_encode(out, run, err);
+    if (!st)
+        st = append_clusters(out, run, err);
     append_score(out, "quality", &run->quality);
     member_double(out, "quality_threshold", run->quality_threshold);
     append_score(out, "difficulty", &run->difficulty);
@@ -243,6 +302,7 @@ void run_report_json(const struct run *run, struct text *out)
     append_plan(out, run);
     append_sources(out, run);
     text_append(out, "}\n");
+    return st;
 }
 
 static void summarise_score(struct text *out, const char *name, const struct score *score)

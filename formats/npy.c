@@ -328,11 +328,25 @@ out:
     return st;
 }
 
+void npy_suspend(struct npy *file)
+{
+    if (file->fd > 0)
+        close(file->fd);
+    file->fd = 0;
+}
+
+enum status npy_resume(struct npy *again, const struct npy *file, struct error *err)
+{
+    uint64_t bytes;
+
+    *again = *file;
+    return descriptor_open(&again->fd, &bytes, file->path, err);
+}
+
 void npy_close(struct npy *file)
 {
     mem_free(file->path);
-    if (file->fd > 0)
-        close(file->fd);
+    npy_suspend(file);
     *file = (struct npy){0};
 }
 

@@ -46,6 +46,12 @@ MUST_CHECK
 enum status npy_open(struct npy *file, const char *path, struct error *err);
 void npy_close(struct npy *file);
 
+/* As safetensors_suspend and safetensors_resume: the descriptor closed, and opened again in
+ * `again`, which borrows all else from `file` and is ended by suspend. STATUS_IO. */
+void npy_suspend(struct npy *file);
+MUST_CHECK
+enum status npy_resume(struct npy *again, const struct npy *file, struct error *err);
+
 /* Elements [first, first + n) in stored order, as float32; the dtype must be a float (else
  * STATUS_FORMAT). STATUS_IO, also when the file has shrunk since. */
 MUST_CHECK

@@ -272,6 +272,29 @@ enum status safetensors_open(struct safetensors *file, const char *path, struct 
     return st;
 }
 
+void safetensors_suspend(struct safetensors *file)
+{
+    if (file->fd > 0)
+        close(file->fd);
+    file->fd = 0;
+}
+
+enum status safetensors_resume(struct safetensors *again, const struct safetensors *file,
+                               struct error *err)
+{
+    uint64_t bytes;
+    enum status st;
+
+    *again = *file;
+    st = descriptor_open(&again->fd, &bytes, file->path, err);
+    if (!st && bytes != file->file_bytes) {
+        st = error_set(err, STATUS_IO, "'%s' has changed: %" PRIu64 " bytes, %" PRIu64 " before",
+                       file->path, bytes, file->file_bytes);
+        safetensors_suspend(again);
+    }
+    return st;
+}
+
 void safetensors_close(struct safetensors *file)
 {
     for (size_t i = 0; i < file->n_tensors; i++)
@@ -283,8 +306,7 @@ void safetensors_close(struct safetensors *file)
     mem_free(file->tensors);
     mem_free(file->metadata);
     mem_free(file->path);
-    if (file->fd > 0)
-        close(file->fd);
+    safetensors_suspend(file);
     *file = (struct safetensors){0};
 }
 

@@ -45,6 +45,16 @@ MUST_CHECK
 enum status safetensors_open(struct safetensors *file, const char *path, struct error *err);
 void safetensors_close(struct safetensors *file); /* accepts all zero */
 
+/*
+ * For more files than a process may hold open: suspend closes the descriptor and keeps what the
+ * header said, resume opens it again in `again`, which borrows all else from `file` and is ended
+ * by suspend, not close. STATUS_IO: not there any more, or of another size than it was.
+ */
+void safetensors_suspend(struct safetensors *file);
+MUST_CHECK
+enum status safetensors_resume(struct safetensors *again, const struct safetensors *file,
+                               struct error *err);
+
 /* NULL if absent. */
 const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name);
 const char *safetensors_metadata_get(const struct safetensors *file, const char *key);

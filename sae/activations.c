@@ -1,25 +1,16 @@
 #include "sae/activations.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/text.h"
-#include "formats/npy.h"
-#include "formats/safetensors.h"
+#include "sae/activation_file.h"
 
 /* One file, holding the tokens [begin, end) of the whole sequence. */
 struct part {
-    const char *path;                          /* borrowed from the open file */
-    struct safetensors file;                   /* all zero for .npy */
-    const struct safetensors_tensor *x, *keep; /* keep may be NULL */
-    struct npy npy;                            /* all zero for safetensors */
-    size_t d_in;
-    uint64_t n_samples;
+    struct activation_file file;
     uint64_t begin, end;
-    const struct safetensors_tensor *offsets; /* NULL: one row a sample */
 };
 
 struct activations {
@@ -27,21 +18,21 @@ struct activations {
     size_t n_parts;
     size_t d_in, samples;
     uint64_t tokens;
+    uint64_t layer;   /* which of a token's vectors, where there are several */
     int64_t *offsets; /* [samples + 1] over the whole sequence; NULL: one row a sample */
     char *model, *hook;
 };
 
-/* A tokens_used column counts in 32 bits. */
-#define SAMPLE_TOKENS_MAX ((int64_t)UINT32_MAX)
+/* Up to so many files stay open; more are opened for each reading, since a process may not hold a
+ * descriptor for each of the thousands that one file a request makes. */
+#define FILES_OPEN_MAX 64
 
 void activations_close(struct activations *a)
 {
     if (!a)
         return;
-    for (size_t i = 0; i < a->n_parts; i++) {
-        safetensors_close(&a->parts[i].file);
-        npy_close(&a->parts[i].npy);
-    }
+    for (size_t i = 0; i < a->n_parts; i++)
+        activation_file_close(&a->parts[i].file);
     mem_free(a->parts);
     mem_free(a->offsets);
     mem_free(a->model);
@@ -81,7 +72,7 @@ const char *activations_hook(const struct activations *a)
 
 const char *activations_path(const struct activations *a)
 {
-    return a->parts[0].path;
+    return a->parts[0].file.path;
 }
 
 void activations_range(const struct activations *a, size_t sample, uint64_t *begin, uint64_t *end)
@@ -91,134 +82,22 @@ void activations_range(const struct activations *a, size_t sample, uint64_t *beg
     *end = a->offsets ? (uint64_t)a->offsets[sample + 1] : sample + 1;
 }
 
-static enum status check_matrix(struct part *part, enum dtype dtype, const struct shape *shape,
-                                struct error *err)
-{
-    char text[SHAPE_TEXT_MAX];
-    uint64_t d_in;
-
-    if (!dtype_is_float(dtype))
-        return error_set(err, STATUS_FORMAT, "activations are %s, expected F32, F16 or BF16",
-                         dtype_name(dtype));
-    if (shape->rank != 2 && shape->rank != 3)
-        return error_set(
-            err, STATUS_FORMAT,
-            "activations: shape %s, expected [tokens, d_in] or [tokens, heads, d_head]",
-            shape_text(shape, text));
-    /* Heads of hook_z lie side by side: their C order is that of the flattened token. */
-    d_in = shape->rank == 3 ? shape->dims[1] * shape->dims[2] : shape->dims[1];
-    if (d_in == 0 || d_in > UINT32_MAX || shape->dims[1] > UINT32_MAX)
-        return error_set(err, STATUS_FORMAT, "activations: shape %s, d_in is out of range",
-                         shape_text(shape, text));
-    part->d_in = (size_t)d_in;
-    part->n_samples = shape->dims[0];
-    part->end = shape->dims[0];
-    return STATUS_OK;
-}
-
-static enum status open_npy(struct part *part, const char *path, struct error *err)
-{
-    enum status st = npy_open(&part->npy, path, err);
-
-    if (st)
-        return st;
-    part->path = part->npy.path;
-    st = check_matrix(part, part->npy.header.dtype, &part->npy.header.shape, err);
-    if (!st && part->npy.header.fortran_order)
-        st = error_set(err, STATUS_FORMAT,
-                       "column-major array (fortran_order); save numpy.ascontiguousarray(x)");
-    return st ? error_wrap(err, st, "activations '%s'", path) : STATUS_OK;
-}
-
-/* As many names as fit a message. */
-static enum status no_activations(const struct safetensors *file, struct error *err)
-{
-    enum {
-        NAMED_MAX = 8
-    };
-    struct text names = {0};
-    enum status st;
-
-    if (safetensors_find(file, "indptr"))
-        return error_set(err, STATUS_FORMAT,
-                         "no tensor 'activations': this is a feature store, already encoded");
-    for (size_t i = 0; i < file->n_tensors && i < NAMED_MAX; i++)
-        text_appendf(&names, "%s'%.40s'", i ? ", " : "", file->tensors[i].name);
-    if (file->n_tensors > NAMED_MAX)
-        text_appendf(&names, " and %zu more", file->n_tensors - NAMED_MAX);
-    st = text_check(&names, err);
-    if (!st)
-        st = error_set(err, STATUS_FORMAT, "no tensor 'activations', found %s",
-                       file->n_tensors ? text_string(&names) : "none at all");
-    text_release(&names);
-    return st;
-}
-
-static enum status check_offsets(struct part *part, struct error *err)
-{
-    const struct safetensors_tensor *offsets = part->offsets;
-    char text[SHAPE_TEXT_MAX];
-
-    if (offsets->dtype != DTYPE_I64 || offsets->shape.rank != 1 || offsets->count == 0)
-        return error_set(err, STATUS_FORMAT, "tensor 'offsets': %s %s, expected I64 [samples + 1]",
-                         dtype_name(offsets->dtype), shape_text(&offsets->shape, text));
-    part->n_samples = offsets->count - 1;
-    return STATUS_OK;
-}
-
-static enum status check_keep(const struct part *part, struct error *err)
-{
-    const struct safetensors_tensor *keep = part->keep;
-    char text[SHAPE_TEXT_MAX];
-
-    if (!part->offsets)
-        return error_set(err, STATUS_FORMAT,
-                         "tensor 'keep' without 'offsets': a mask needs samples of tokens");
-    if ((keep->dtype != DTYPE_U8 && keep->dtype != DTYPE_BOOL) || keep->shape.rank != 1 ||
-        keep->count != part->end)
-        return error_set(err, STATUS_FORMAT, "tensor 'keep': %s %s, expected U8 [%" PRIu64 "]",
-                         dtype_name(keep->dtype), shape_text(&keep->shape, text), part->end);
-    return STATUS_OK;
-}
-
-static enum status open_safetensors(struct part *part, const char *path, struct error *err)
-{
-    enum status st = safetensors_open(&part->file, path, err);
-
-    if (st)
-        return st;
-    part->path = part->file.path;
-    part->x = safetensors_find(&part->file, "activations");
-    part->offsets = safetensors_find(&part->file, "offsets");
-    part->keep = safetensors_find(&part->file, "keep");
-    st = part->x ? check_matrix(part, part->x->dtype, &part->x->shape, err)
-                 : no_activations(&part->file, err);
-    if (!st && part->offsets)
-        st = check_offsets(part, err);
-    if (!st && part->keep)
-        st = check_keep(part, err);
-    return st ? error_wrap(err, st, "activations '%s'", path) : STATUS_OK;
-}
-
-static enum status open_part(struct part *part, const char *path, struct error *err)
-{
-    size_t n = strlen(path);
-
-    if (n >= 4 && strcmp(path + n - 4, ".npy") == 0)
-        return open_npy(part, path, err);
-    return open_safetensors(part, path, err);
-}
-
 /* Against the first file: the same width and the same kind. */
-static enum status check_alike(const struct part *first, const struct part *part, struct error *err)
+static enum status check_alike(const struct activation_file *first,
+                               const struct activation_file *file, struct error *err)
 {
-    if (part->d_in != first->d_in)
+    if (file->d_in != first->d_in)
         return error_set(err, STATUS_FORMAT,
-                         "activations '%s' are %zu wide, those in '%s' before it %zu", part->path,
-                         part->d_in, first->path, first->d_in);
-    if (!part->offsets != !first->offsets) {
-        const struct part *pooled = part->offsets ? first : part;
-        const struct part *tokens = part->offsets ? part : first;
+                         "activations '%s' are %zu wide, those in '%s' before it %zu", file->path,
+                         file->d_in, first->path, first->d_in);
+    if (file->n_layers && first->n_layers && file->n_layers != first->n_layers)
+        return error_set(err, STATUS_FORMAT,
+                         "activations '%s' have %" PRIu64 " layers, those in '%s' before it "
+                         "%" PRIu64,
+                         file->path, file->n_layers, first->path, first->n_layers);
+    if (file->pooled != first->pooled) {
+        const struct activation_file *pooled = file->pooled ? file : first;
+        const struct activation_file *tokens = file->pooled ? first : file;
 
         return error_set(
             err, STATUS_FORMAT,
@@ -229,11 +108,34 @@ static enum status check_alike(const struct part *first, const struct part *part
     return STATUS_OK;
 }
 
+/* The layer asked for must be there, and be asked for where there are several. */
+static enum status check_layer(const struct activation_file *file, int64_t layer, struct error *err)
+{
+    if (layer < 0 && file->n_layers <= 1)
+        return STATUS_OK;
+    if (layer < 0)
+        return error_set(err, STATUS_INVALID,
+                         "activations '%s' have %" PRIu64 " layers: input.layer, from 0 to "
+                         "%" PRIu64 ", must say which",
+                         file->path, file->n_layers, file->n_layers - 1);
+    if (!file->n_layers)
+        return error_set(err, STATUS_INVALID,
+                         "input.layer: %" PRId64 ", but activations '%s' have no layers "
+                         "('hidden_states' do)",
+                         layer, file->path);
+    if ((uint64_t)layer >= file->n_layers)
+        return error_set(err, STATUS_INVALID,
+                         "input.layer: %" PRId64 ", but activations '%s' have %" PRIu64
+                         " layers, counted from 0",
+                         layer, file->path, file->n_layers);
+    return STATUS_OK;
+}
+
 /* The first value met counts. */
-static enum status take_metadata(char **value, const struct part *part, const char *key,
+static enum status take_metadata(char **value, const struct activation_file *file, const char *key,
                                  struct error *err)
 {
-    const char *found = part->x ? safetensors_metadata_get(&part->file, key) : NULL;
+    const char *found = file->x ? safetensors_metadata_get(&file->container, key) : NULL;
 
     if (!found || *value)
         return STATUS_OK;
@@ -241,53 +143,19 @@ static enum status take_metadata(char **value, const struct part *part, const ch
     return *value ? STATUS_OK : error_nomem(err);
 }
 
-static enum status check_hook(const struct activations *a, const struct part *part,
+static enum status check_hook(const struct activations *a, const struct activation_file *file,
                               struct error *err)
 {
-    const char *found = part->x ? safetensors_metadata_get(&part->file, "hook") : NULL;
+    const char *found = file->x ? safetensors_metadata_get(&file->container, "hook") : NULL;
 
     if (found && a->hook && strcmp(found, a->hook) != 0)
         return error_set(err, STATUS_FORMAT,
                          "activations '%s' are from hook '%s', those before it from '%s'",
-                         part->path, found, a->hook);
+                         file->path, found, a->hook);
     return STATUS_OK;
 }
 
-/* The offsets of one file, checked and moved to where its tokens lie in the whole sequence. */
-static enum status read_offsets(const struct part *part, int64_t *out, struct error *err)
-{
-    size_t n = (size_t)part->n_samples + 1;
-    int64_t tokens = (int64_t)(part->end - part->begin);
-    int64_t before = 0;
-    enum status st = safetensors_read(&part->file, part->offsets, 0, n, out, err);
-
-    for (size_t i = 0; !st && i < n; i++) {
-        int64_t offset = (int64_t)le64toh((uint64_t)out[i]);
-
-        if (i == 0 && offset != 0)
-            st = error_set(err, STATUS_FORMAT, "offsets[0] is %" PRId64 ", expected 0", offset);
-        else if (offset < before)
-            st = error_set(err, STATUS_FORMAT,
-                           "offsets[%zu] is %" PRId64 ", less than the %" PRId64 " before it", i,
-                           offset, before);
-        else if (offset > tokens)
-            st = error_set(err, STATUS_FORMAT,
-                           "offsets[%zu] is %" PRId64 ", but there are %" PRId64 " tokens", i,
-                           offset, tokens);
-        else if (offset - before > SAMPLE_TOKENS_MAX)
-            st = error_set(err, STATUS_FORMAT,
-                           "sample %zu has %" PRId64 " tokens, the limit is %" PRId64, i - 1,
-                           offset - before, SAMPLE_TOKENS_MAX);
-        before = offset;
-        out[i] = offset + (int64_t)part->begin;
-    }
-    if (!st && before != tokens)
-        st = error_set(err, STATUS_FORMAT,
-                       "offsets[%zu], the last, is %" PRId64 ", but there are %" PRId64 " tokens",
-                       n - 1, before, tokens);
-    return st ? error_wrap(err, st, "activations '%s'", part->path) : STATUS_OK;
-}
-
+/* Each file's offsets, moved to where its tokens lie in the whole sequence. */
 static enum status read_all_offsets(struct activations *a, struct error *err)
 {
     size_t first = 0;
@@ -298,14 +166,36 @@ static enum status read_all_offsets(struct activations *a, struct error *err)
         return error_nomem(err);
     /* Each file's first entry repeats the last one of the file before. */
     for (size_t i = 0; !st && i < a->n_parts; i++) {
-        st = read_offsets(&a->parts[i], a->offsets + first, err);
-        first += (size_t)a->parts[i].n_samples;
+        const struct part *part = &a->parts[i];
+        size_t n = (size_t)part->file.n_samples;
+
+        st = activation_file_offsets(&part->file, a->offsets + first, err);
+        for (size_t j = 0; !st && j <= n; j++)
+            a->offsets[first + j] += (int64_t)part->begin;
+        first += n;
     }
     return st;
 }
 
+/* Against what was asked for and the files before it. */
+static enum status check_part(struct activations *a, const struct activation_file *file,
+                              int64_t layer, struct error *err)
+{
+    enum status st = check_alike(&a->parts[0].file, file, err);
+
+    if (!st)
+        st = check_layer(file, layer, err);
+    if (!st)
+        st = check_hook(a, file, err);
+    if (!st)
+        st = take_metadata(&a->model, file, "model", err);
+    if (!st)
+        st = take_metadata(&a->hook, file, "hook", err);
+    return st;
+}
+
 enum status activations_open(struct activations **activations, const char *const *paths,
-                             size_t n_paths, struct error *err)
+                             size_t n_paths, int64_t layer, struct error *err)
 {
     struct activations *a = mem_zalloc(1, sizeof(*a));
     enum status st = STATUS_OK;
@@ -321,25 +211,22 @@ enum status activations_open(struct activations **activations, const char *const
         struct part *part = &a->parts[i];
 
         a->n_parts = i + 1; /* before it is opened: closing accepts what is half open */
-        st = open_part(part, paths[i], err);
+        st = activation_file_open(&part->file, paths[i], err);
         if (!st)
-            st = check_alike(&a->parts[0], part, err);
-        if (!st)
-            st = check_hook(a, part, err);
-        if (!st)
-            st = take_metadata(&a->model, part, "model", err);
-        if (!st)
-            st = take_metadata(&a->hook, part, "hook", err);
+            st = check_part(a, &part->file, layer, err);
         if (st)
             break;
+        if (n_paths > FILES_OPEN_MAX)
+            activation_file_suspend(&part->file);
         part->begin = a->tokens;
-        part->end += a->tokens;
+        part->end = a->tokens + part->file.n_tokens;
         a->tokens = part->end;
-        a->samples += (size_t)part->n_samples;
+        a->samples += (size_t)part->file.n_samples;
     }
     if (!st) {
-        a->d_in = a->parts[0].d_in;
-        if (a->parts[0].offsets)
+        a->d_in = a->parts[0].file.d_in;
+        a->layer = layer < 0 ? 0 : (uint64_t)layer;
+        if (!a->parts[0].file.pooled)
             st = read_all_offsets(a, err);
     }
     if (st) {
@@ -350,45 +237,33 @@ enum status activations_open(struct activations **activations, const char *const
     return STATUS_OK;
 }
 
-/* Tokens [begin, begin + n) of one part, counted from its own first. */
-static enum status read_part(const struct part *part, uint64_t begin, size_t n, float *x,
-                             unsigned char *keep, struct error *err)
+/* The first part that ends behind this token. */
+static const struct part *find_part(const struct activations *a, uint64_t token)
 {
-    size_t d_in = part->d_in;
-    enum status st;
+    size_t low = 0, high = a->n_parts - 1;
 
-    if (!part->x)
-        st = npy_read_f32(&part->npy, begin * d_in, n * d_in, x, err);
-    else
-        st = safetensors_read_f32(&part->file, part->x, begin * d_in, n * d_in, x, err);
-    if (!st && part->keep) {
-        st = safetensors_read(&part->file, part->keep, begin, n, keep, err);
-        for (size_t i = 0; !st && i < n; i++)
-            keep[i] = keep[i] != 0;
-    } else if (!st) {
-        memset(keep, 1, n);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (a->parts[middle].end <= token)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return st ? error_wrap(err, st, "activations '%s'", part->path) : STATUS_OK;
+    return &a->parts[low];
 }
 
 enum status activations_read(const struct activations *a, uint64_t begin, size_t n, float *x,
                              unsigned char *keep, struct error *err)
 {
-    size_t i = 0;
-
     assert(begin <= a->tokens && n <= a->tokens - begin);
     while (n > 0) {
-        const struct part *part;
-        uint64_t left;
-        size_t now;
-        enum status st;
+        const struct part *part = find_part(a, begin);
+        uint64_t left = part->end - begin;
+        size_t now = left < n ? (size_t)left : n;
+        enum status st =
+            activation_file_read(&part->file, a->layer, begin - part->begin, now, x, keep, err);
 
-        while (a->parts[i].end <= begin)
-            i++;
-        part = &a->parts[i];
-        left = part->end - begin;
-        now = left < n ? (size_t)left : n;
-        st = read_part(part, begin - part->begin, now, x, keep, err);
         if (st)
             return st;
         x += now * a->d_in;

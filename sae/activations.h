@@ -2,10 +2,14 @@
  * sae/activations.h - activation files as one sequence of samples, whatever their layout.
  *
  * safetensors with `activations [T, d_in]` and `offsets` I64 [N+1] (optional `keep` U8 [T]), or
- * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in]. Several files are concatenated
- * in the order given; token-level and pooled files do not mix, nor do files from different hooks.
- * [.., heads, d_head], as hook_z gives them, count as d_in = heads d_head.
- * An open object is immutable and may be shared by threads. Memory: the offsets.
+ * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in], or what vLLM's
+ * extract_hidden_states writes: `hidden_states [tokens, layers, hidden]` with `token_ids [tokens]`,
+ * one file a sample (several with `offsets`), of which one layer is read. Several files are
+ * concatenated in the order given; token-level and pooled files do not mix, nor do files from
+ * different hooks. [.., heads, d_head], as hook_z gives them, count as d_in = heads d_head.
+ *
+ * An open object is immutable and may be shared by threads. Memory: the offsets, and under a
+ * kilobyte a file. Files are not held open where there are many.
  */
 #ifndef SAE_ACTIVATIONS_H
 #define SAE_ACTIVATIONS_H
@@ -18,11 +22,19 @@
 
 struct activations;
 
-/* n_paths >= 1. Checks headers, offsets and widths of all files, and that F32, F16, BF16 or F64
- * numbers are in them; not the numbers. STATUS_FORMAT names file and what was found. */
+/* For activations_open: no layer was chosen. */
+#define ACTIVATIONS_NO_LAYER (-1)
+
+/*
+ * n_paths >= 1. Checks headers, offsets and widths of all files, and that F32, F16, BF16 or F64
+ * numbers are in them; not the numbers. `layer` counts from 0 along the layers of hidden_states
+ * (input.layer of a recipe). STATUS_FORMAT names file and what was found; STATUS_INVALID: a layer
+ * must be chosen, is not there, or was chosen for files without layers; STATUS_IO, also for a file
+ * whose writer still holds the lock beside it.
+ */
 MUST_CHECK
 enum status activations_open(struct activations **activations, const char *const *paths,
-                             size_t n_paths, struct error *err);
+                             size_t n_paths, int64_t layer, struct error *err);
 void activations_close(struct activations *activations); /* accepts NULL */
 
 size_t activations_samples(const struct activations *activations);

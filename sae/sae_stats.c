@@ -8,19 +8,8 @@
 #include "sae/token_blocks.h"
 #include "sae/token_stats.h"
 
-enum {
-    DENSEST_MAX = 10
-};
-
 /* A latent active in more than this share of the tokens is dense. */
 static const double dense_share = 0.1;
-
-void sae_stats_release(struct sae_stats *stats)
-{
-    mem_free(stats->densest);
-    mem_free(stats->densest_frequency);
-    *stats = (struct sae_stats){0};
-}
 
 /* What the readings of the same tokens share. */
 struct reading {
@@ -71,16 +60,24 @@ static enum status read_moments(const struct reading *reading, struct sae_stats 
     const struct token_block *block = NULL;
     struct token_blocks *blocks = NULL;
     uint64_t left = stats->tokens;
+    double norms = 0, sink_norms = 0;
     enum status st = token_blocks_new(&blocks, &config, err);
 
     while (!st && left > 0 && !(st = token_blocks_next(blocks, &block, err)) && block) {
         for (size_t t = 0; t < block->n && left > 0; t++) {
             if (block->state[t] == TOKEN_USED)
                 moments_add(moments, matrix_view_row(block->x, block->row[t]));
-            stats->sink_tokens += block->state[t] == TOKEN_SINK;
-            left -= block->state[t] == TOKEN_USED || block->state[t] == TOKEN_SINK;
+            if (block->state[t] == TOKEN_SINK) {
+                stats->sink_tokens++;
+                sink_norms += block->norm[t];
+            }
+            if (block->state[t] == TOKEN_USED || block->state[t] == TOKEN_SINK) {
+                norms += block->norm[t];
+                left--;
+            }
         }
     }
+    stats->sink_share = norms > 0 ? sink_norms / norms : (double)NAN;
     token_blocks_free(blocks);
     return st;
 }
@@ -128,25 +125,6 @@ static enum status read_codes(const struct reading *reading, uint64_t left, stru
     return st;
 }
 
-/* Insert latent j, ties after what is there: the lower latent comes first. */
-static void offer_densest(struct sae_stats *stats, size_t j, double frequency)
-{
-    size_t at = stats->n_densest;
-
-    while (at > 0 && stats->densest_frequency[at - 1] < frequency)
-        at--;
-    if (at == DENSEST_MAX)
-        return;
-    if (stats->n_densest < DENSEST_MAX)
-        stats->n_densest++;
-    for (size_t i = stats->n_densest - 1; i > at; i--) {
-        stats->densest[i] = stats->densest[i - 1];
-        stats->densest_frequency[i] = stats->densest_frequency[i - 1];
-    }
-    stats->densest[at] = (uint32_t)j;
-    stats->densest_frequency[at] = frequency;
-}
-
 static void summarize(struct sae_stats *stats, const struct sae *sae, const struct tally *tally,
                       double variance)
 {
@@ -164,7 +142,7 @@ static void summarize(struct sae_stats *stats, const struct sae *sae, const stru
         n_dead += tally->active[j] == 0;
         n_dense += frequency > dense_share;
         if (tally->active[j] > 0)
-            offer_densest(stats, j, frequency);
+            densest_offer(&stats->densest, (uint32_t)j, frequency);
     }
     stats->dead = (double)n_dead / (double)sae->d_sae;
     stats->dense = (double)n_dense / (double)sae->d_sae;
@@ -196,9 +174,7 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
         return st;
     norms = mem_alloc(SAE_STATS_TOKENS, sizeof(*norms));
     tally.active = mem_zalloc(sae->d_sae, sizeof(*tally.active));
-    stats->densest = mem_alloc(DENSEST_MAX, sizeof(*stats->densest));
-    stats->densest_frequency = mem_alloc(DENSEST_MAX, sizeof(*stats->densest_frequency));
-    if (!norms || !tally.active || !stats->densest || !stats->densest_frequency)
+    if (!norms || !tally.active)
         st = error_nomem(err);
     if (!st)
         st = moments_init(&moments, sae->d_in, err);
@@ -222,7 +198,7 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
     mem_free(tally.active);
     mem_free(norms);
     if (st)
-        sae_stats_release(stats);
+        *stats = (struct sae_stats){0};
     return st;
 }
 
@@ -239,6 +215,9 @@ static void list_findings(const struct sae *sae, const struct sae_stats *stats, 
     }
     if (!stats)
         return;
+    if (stats->tokens == 0)
+        text_append(out, "not one token of these activations can be used (all are zero, not finite "
+                         "or masked): some extractors write zeros without a word\n");
     if (sae->declared_l0 > 0 && (stats->l0_median > l0_factor * sae->declared_l0 ||
                                  stats->l0_median < sae->declared_l0 / l0_factor))
         text_appendf(out,
@@ -252,6 +231,12 @@ static void list_findings(const struct sae *sae, const struct sae_stats *stats, 
                      stats->explained_variance);
 }
 
+/* Libraries that normalise bring |x| to sqrt(d_in): how far that is off says whether one should. */
+static double relative_norm(const struct sae *sae, const struct sae_stats *stats)
+{
+    return stats->norm_median / sqrt((double)sae->d_in);
+}
+
 static void describe_stats(const struct sae *sae, const struct sae_stats *stats, struct text *out)
 {
     text_appendf(out, "; L0 %.6g (p95 %.6g", stats->l0_median, stats->l0_p95);
@@ -260,9 +245,14 @@ static void describe_stats(const struct sae *sae, const struct sae_stats *stats,
     text_append(out, ")");
     if (isfinite(stats->explained_variance))
         text_appendf(out, ", explained variance %.3f", stats->explained_variance);
+    else if (!sae->w_dec.data)
+        text_append(out, ", explained variance not known (no decoder)");
     text_appendf(out, ", dead %.1f %%, dense %.1f %%", 100 * stats->dead, 100 * stats->dense);
-    text_appendf(out, ", median |x| %.4g, sinks %" PRIu64 ", on %" PRIu64 " tokens",
-                 stats->norm_median, stats->sink_tokens, stats->tokens);
+    text_appendf(out, ", median |x| %.4g (%.3g sqrt(d_in)), sinks %" PRIu64, stats->norm_median,
+                 relative_norm(sae, stats), stats->sink_tokens);
+    if (stats->sink_tokens)
+        text_appendf(out, " (%.1f %% of all |x|)", 100 * stats->sink_share);
+    text_appendf(out, ", on %" PRIu64 " tokens", stats->tokens);
 }
 
 void sae_describe(const struct sae *sae, const struct sae_stats *stats, struct text *out)
@@ -323,20 +313,22 @@ static void append_number(struct text *out, const char *key, double value)
     text_append_double(out, value);
 }
 
-static void append_stats(struct text *out, const struct sae_stats *stats)
+static void append_stats(struct text *out, const struct sae *sae, const struct sae_stats *stats)
 {
     text_appendf(out, ",\"tokens\":%" PRIu64 ",\"sink_tokens\":%" PRIu64, stats->tokens,
                  stats->sink_tokens);
+    append_number(out, "sink_share", stats->sink_share);
     append_number(out, "norm_median", stats->norm_median);
+    append_number(out, "norm_relative", relative_norm(sae, stats));
     append_number(out, "l0_median", stats->l0_median);
     append_number(out, "l0_p95", stats->l0_p95);
     append_number(out, "dead", stats->dead);
     append_number(out, "dense", stats->dense);
     append_number(out, "explained_variance", stats->explained_variance);
     text_append(out, ",\"densest\":[");
-    for (size_t i = 0; i < stats->n_densest; i++) {
-        text_appendf(out, "%s{\"latent\":%" PRIu32, i ? "," : "", stats->densest[i]);
-        append_number(out, "frequency", stats->densest_frequency[i]);
+    for (size_t i = 0; i < stats->densest.n; i++) {
+        text_appendf(out, "%s{\"latent\":%" PRIu32, i ? "," : "", stats->densest.latent[i]);
+        append_number(out, "frequency", stats->densest.frequency[i]);
         text_append(out, "}");
     }
     text_append(out, "]");
@@ -362,7 +354,7 @@ void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, str
     append_number(out, "declared_l0", sae->declared_l0 > 0 ? sae->declared_l0 : (double)NAN);
     text_appendf(out, ",\"reconstructs\":%s", sae->reconstructs ? "true" : "false");
     if (stats)
-        append_stats(out, stats);
+        append_stats(out, sae, stats);
     text_append(out, ",\"warnings\":[");
     list_findings(sae, stats, &findings);
     for (const char *line = text_string(&findings); *line;) {

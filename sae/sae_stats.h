@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/workers.h"
 #include "sae/activations.h"
+#include "sae/densest.h"
 #include "sae/sae.h"
 
 /* Measured on the first SAE_STATS_TOKENS kept tokens that are finite and not all zero. */
@@ -18,18 +19,15 @@
 struct sae_stats {
     uint64_t tokens;      /* looked at: all figures but norm_median leave the sinks out */
     uint64_t sink_tokens; /* norm above sink_norm times the median */
+    double sink_share;    /* of them in the sum of |x|, sinks included */
     double norm_median;   /* |x| */
     double l0_median, l0_p95;
     double dead;  /* share of latents that never fired on these tokens */
     double dense; /* share of latents active in more than 10 % of these tokens */
     double
         explained_variance; /* 1 - mean |x - x_hat|^2 / V of these tokens; NaN without a decoder */
-    uint32_t *densest;      /* [n_densest] latents, densest first */
-    double *densest_frequency; /* [n_densest] */
-    size_t n_densest;          /* at most 10 */
+    struct densest densest;
 };
-
-void sae_stats_release(struct sae_stats *stats);
 
 /*
  * `sink_norm` 0 switches the sink rule off; it never applies to pooled input. Figures without a

@@ -145,6 +145,12 @@ void setting_print(const struct setting *setting, const void *section, struct te
         else
             text_appendf(out, "%llu", (unsigned long long)whole);
         break;
+    case SETTING_INDEX:
+        if (*(const int64_t *)place < 0)
+            text_append(out, empty_word(setting));
+        else
+            text_appendf(out, "%lld", (long long)*(const int64_t *)place);
+        break;
     case SETTING_DOUBLE:
         if (isnan(*(const double *)place))
             text_append(out, empty_word(setting));

@@ -18,6 +18,7 @@ enum setting_type {
     SETTING_BOOL,    /* bool */
     SETTING_U32,     /* uint32_t */
     SETTING_U64,     /* uint64_t */
+    SETTING_INDEX,   /* int64_t: counts from 0, in 32 bits; -1 for none */
     SETTING_DOUBLE,  /* double; finite */
     SETTING_ENUM,    /* int: index into `names` */
     SETTING_STRING,  /* char *, owned; NULL for null */
@@ -48,8 +49,8 @@ struct setting {
 
     /*
      * A word that stands for "no number given" ("auto" or "null") and what is stored for it: 0 in
-     * U32 and U64, NaN in DOUBLE, -1 in ENUM, no items and list->items NULL in lists, NULL in
-     * strings. NULL if a value is needed.
+     * U32 and U64, -1 in INDEX and ENUM, NaN in DOUBLE, no items and list->items NULL in lists,
+     * NULL in strings. NULL if a value is needed.
      */
     const char *empty;
 

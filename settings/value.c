@@ -145,7 +145,8 @@ static enum status refuse_type(const struct conversion *c, const struct setting_
 /* Bounds of the row, the type's where it gives none. */
 static void bounds(const struct setting *row, double *low, double *high)
 {
-    bool whole = row->type == SETTING_U32 || row->type == SETTING_U64;
+    bool narrow = row->type == SETTING_U32 || row->type == SETTING_INDEX;
+    bool whole = narrow || row->type == SETTING_U64;
 
     *low = row->min;
     *high = row->max;
@@ -153,7 +154,7 @@ static void bounds(const struct setting *row, double *low, double *high)
         *low = whole ? 0 : -INFINITY;
     if (row->max == 0 && row->min >= 0)
         *high = INFINITY;
-    if (row->type == SETTING_U32 && *high > UINT32_MAX)
+    if (narrow && *high > UINT32_MAX)
         *high = UINT32_MAX;
 }
 
@@ -479,6 +480,7 @@ union setting_slot {
     bool b;
     uint32_t u32;
     uint64_t u64;
+    int64_t index;
     double d;
     int name;
     char *text;
@@ -492,6 +494,7 @@ static size_t slot_size(enum setting_type type)
         [SETTING_BOOL] = sizeof(bool),
         [SETTING_U32] = sizeof(uint32_t),
         [SETTING_U64] = sizeof(uint64_t),
+        [SETTING_INDEX] = sizeof(int64_t),
         [SETTING_DOUBLE] = sizeof(double),
         [SETTING_ENUM] = sizeof(int),
         [SETTING_STRING] = sizeof(char *),
@@ -514,6 +517,8 @@ static union setting_slot empty_slot(enum setting_type type)
         slot.d = (double)NAN;
     else if (type == SETTING_ENUM)
         slot.name = -1;
+    else if (type == SETTING_INDEX)
+        slot.index = -1;
     return slot;
 }
 
@@ -533,6 +538,10 @@ static enum status convert(union setting_slot *slot, const struct conversion *c,
         return st;
     case SETTING_U64:
         return convert_whole(&slot->u64, c, value);
+    case SETTING_INDEX:
+        st = convert_whole(&whole, c, value);
+        slot->index = (int64_t)whole;
+        return st;
     case SETTING_DOUBLE:
         return convert_double(&slot->d, c, value);
     case SETTING_ENUM:
@@ -603,6 +612,7 @@ void setting_clear(const struct setting *row, void *section)
     case SETTING_BOOL:
     case SETTING_U32:
     case SETTING_U64:
+    case SETTING_INDEX:
     case SETTING_DOUBLE:
     case SETTING_ENUM:
     case SETTING_ENUMS:
@@ -653,7 +663,7 @@ static void append_range(const struct setting *row, const char *thing, struct te
     if (row->min == 0 && row->max == 0)
         return;
     text_append(out, ", ");
-    if (isinf(high) || (row->type == SETTING_U32 && row->max == 0)) {
+    if (isinf(high) || (row->type != SETTING_DOUBLE && row->max == 0)) {
         text_append_double(out, low);
         text_append(out, " or more");
         return;
@@ -662,7 +672,7 @@ static void append_range(const struct setting *row, const char *thing, struct te
     if (high == low)
         return;
     text_append(out, " to ");
-    if (row->type == SETTING_U32 || row->type == SETTING_U64)
+    if (row->type != SETTING_DOUBLE)
         text_appendf(out, "%.0f", high);
     else
         text_append_double(out, high);
@@ -684,6 +694,7 @@ void setting_expected(const struct setting *row, struct text *out)
         break;
     case SETTING_U32:
     case SETTING_U64:
+    case SETTING_INDEX:
         append_range(row, "a whole number", out);
         break;
     case SETTING_DOUBLE:

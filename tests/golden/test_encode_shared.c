@@ -45,7 +45,8 @@ static void shared_data_encode_alike_with_any_threads(void **state)
     kernels_init(&kernels, cpu_detect());
     snprintf(path, sizeof(path), "%s/sae", root);
     assert_int_equal(sae_load(&sae, path, NULL, SAE_READ_ALL, NULL), STATUS_OK);
-    assert_int_equal(activations_open(&activations, &file, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&activations, &file, 1, ACTIVATIONS_NO_LAYER, NULL),
+                     STATUS_OK);
     for (unsigned i = 0; i < 2; i++) {
         struct encode_result *r = &results[i];
         struct workers *workers;
@@ -68,7 +69,6 @@ static void shared_data_encode_alike_with_any_threads(void **state)
     print_message("%s\n", text_string(&line));
     assert_null(strchr(text_string(&line), '\n')); /* nothing to warn of */
     text_release(&line);
-    sae_stats_release(&stats);
     encode_result_release(&results[0]);
     encode_result_release(&results[1]);
     activations_close(activations);

@@ -72,7 +72,8 @@ static void pooled_codes_are_those_of_the_fixture(void **state)
     (void)state;
     kernels_init(&kernels, cpu_detect());
     snprintf(path, sizeof(path), "%s", path_of("activations.safetensors"));
-    assert_int_equal(activations_open(&activations, &file, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&activations, &file, 1, ACTIVATIONS_NO_LAYER, NULL),
+                     STATUS_OK);
     assert_int_equal(sae_load(&sae, root, NULL, SAE_READ_ENCODER, NULL), STATUS_OK);
     for (int sinks = 0; sinks < 2; sinks++) {
         for (int pooling = 0; pooling < POOLING_COUNT_OF; pooling++) {

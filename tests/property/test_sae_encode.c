@@ -339,7 +339,7 @@ static struct activations *open_data(struct rng *rng, const struct data *d, bool
                   });
         first = last;
     }
-    if (activations_open(&activations, paths, n_files, &err))
+    if (activations_open(&activations, paths, n_files, ACTIVATIONS_NO_LAYER, &err))
         fail_msg("%s", err.message);
     return activations;
 }

@@ -123,7 +123,7 @@ static uint64_t random_whole(struct rng *rng, const struct setting *row)
 
     if (row->max > 0)
         high = (uint64_t)row->max;
-    else if (row->type == SETTING_U32)
+    else if (row->type == SETTING_U32 || row->type == SETTING_INDEX)
         high = UINT32_MAX;
     return x < low ? low : x > high ? high : x;
 }
@@ -151,6 +151,9 @@ static void random_value(struct rng *rng, const struct setting *row, void *secti
         break;
     case SETTING_U64:
         *(uint64_t *)place = empty ? 0 : random_whole(rng, row);
+        break;
+    case SETTING_INDEX:
+        *(int64_t *)place = empty ? -1 : (int64_t)random_whole(rng, row);
         break;
     case SETTING_DOUBLE:
         *(double *)place = empty ? (double)NAN : random_double(rng, row);

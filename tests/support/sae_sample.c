@@ -126,6 +126,11 @@ static uint16_t to_bfloat(float x)
     return (uint16_t)(bits >> 16);
 }
 
+uint16_t activations_sample_narrow(enum dtype dtype, float x)
+{
+    return dtype == DTYPE_F16 ? to_half(x) : to_bfloat(x);
+}
+
 const char *activations_sample_write(const char *name, const struct activations_sample *sample)
 {
     size_t n = sample->n_tokens * sample->d_in;
@@ -137,7 +142,7 @@ const char *activations_sample_write(const char *name, const struct activations_
 
     assert_non_null(narrow);
     for (size_t i = 0; sample->dtype != DTYPE_F32 && i < n; i++)
-        narrow[i] = sample->dtype == DTYPE_F16 ? to_half(sample->x[i]) : to_bfloat(sample->x[i]);
+        narrow[i] = activations_sample_narrow(sample->dtype, sample->x[i]);
     items[n_items++] = (struct safetensors_item){
         .name = "activations",
         .dtype = sample->dtype,

@@ -38,6 +38,9 @@ struct activations_sample {
     const unsigned char *keep;
     const char *model, *hook;
 };
+/* As F16 or BF16, which must hold it exactly. */
+uint16_t activations_sample_narrow(enum dtype dtype, float x);
+
 const char *activations_sample_write(const char *name, const struct activations_sample *sample);
 
 #endif

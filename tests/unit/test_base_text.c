@@ -52,6 +52,40 @@ static void text_json_strings_escape(void **state)
     text_release(&t);
 }
 
+static void visible_text_can_do_nothing_but_be_read(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *visible;
+    } cases[] = {
+        {"plain \\frac{1}{2}", 17, "plain \\frac{1}{2}"},
+        {"d\u00e9j\u00e0 \U0001f600 \u6570\u5b66", 18, "d\u00e9j\u00e0 \U0001f600 \u6570\u5b66"},
+        {"a\nb\tc\rd", 7, "a\\nb\\tc\\rd"},
+        {"\x1b[2J\x7f\0", 6, "\\x1b[2J\\x7f\\x00"},
+        {"\u202egnp.exe\u2069", 13, "\\u202egnp.exe\\u2069"},
+        {"\u2028\ufeff\U000e0041", 10, "\\u2028\\ufeff\\U000e0041"},
+        {"\xc2\x9b[0m", 5, "\\x9b[0m"},
+        {"\xff\xc3(\xe2\x82", 5, "\\xff\\xc3(\\xe2\\x82"},
+        {"", 0, ""},
+    };
+    struct text t = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        text_clear(&t);
+        text_append_visible(&t, cases[i].bytes, cases[i].n, 100);
+        assert_string_equal(text_string(&t), cases[i].visible);
+    }
+    text_clear(&t);
+    text_append_visible(&t, "\u00e9\u00e9\u00e9", 6, 3);
+    assert_string_equal(text_string(&t), "\u00e9\u00e9\u00e9");
+    text_clear(&t);
+    text_append_visible(&t, "\u00e9\u00e9\u00e9\u00e9", 8, 3);
+    assert_string_equal(text_string(&t), "\u00e9\u00e9\u00e9...");
+    text_release(&t);
+}
+
 static void text_utf8_follows_rfc_3629(void **state)
 {
     static const struct {
@@ -120,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_doubles_read_back),
         cmocka_unit_test(text_json_strings_escape),
+        cmocka_unit_test(visible_text_can_do_nothing_but_be_read),
         cmocka_unit_test(text_utf8_follows_rfc_3629),
         cmocka_unit_test(text_distance_counts_edits),
         cmocka_unit_test(text_format_gives_a_string_of_its_own),

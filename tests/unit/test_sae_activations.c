@@ -1,5 +1,10 @@
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "formats/safetensors.h"
@@ -34,7 +39,8 @@ static void check_refusal(const char *const *paths, size_t n, enum status expect
     struct activations *activations;
     struct error err = {0};
 
-    assert_int_equal(activations_open(&activations, paths, n, &err), expected);
+    assert_int_equal(activations_open(&activations, paths, n, ACTIVATIONS_NO_LAYER, &err),
+                     expected);
     assert_null(activations);
     if (!strstr(err.message, words))
         fail_msg("'%s' does not contain '%s'", err.message, words);
@@ -74,7 +80,7 @@ static void activations_give_samples_and_tokens(void **state)
         s.model = "tiny";
         s.hook = "blocks.3";
         path = activations_sample_write("acts.safetensors", &s);
-        assert_int_equal(activations_open(&a, &path, 1, NULL), STATUS_OK);
+        assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
         assert_int_equal(activations_samples(a), 4);
         assert_int_equal(activations_tokens(a), TOKENS);
         assert_int_equal(activations_d_in(a), D_IN);
@@ -113,7 +119,7 @@ static void activations_without_offsets_are_one_row_a_sample(void **state)
     (void)state;
     s.offsets = NULL;
     path = activations_sample_write("pooled.safetensors", &s);
-    assert_int_equal(activations_open(&a, &path, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
     assert_true(activations_pooled(a));
     assert_int_equal(activations_samples(a), TOKENS);
     activations_range(a, 7, &begin, &end);
@@ -136,7 +142,7 @@ static void activations_read_npy(void **state)
     float x[4];
 
     (void)state;
-    assert_int_equal(activations_open(&a, &path, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
     assert_true(activations_pooled(a));
     assert_int_equal(activations_samples(a), 3);
     assert_int_equal(activations_d_in(a), 2);
@@ -170,7 +176,7 @@ static void activations_of_several_files_are_one_sequence(void **state)
     s.hook = "blocks.1";
     s.dtype = DTYPE_F16;
     paths[2] = activations_sample_write("second.safetensors", &s);
-    assert_int_equal(activations_open(&a, paths, 3, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&a, paths, 3, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
     assert_int_equal(activations_samples(a), 8);
     assert_int_equal(activations_tokens(a), 2 * TOKENS);
     assert_string_equal(activations_model(a), "tiny");
@@ -268,7 +274,7 @@ static void activations_tensors_are_checked(void **state)
     const struct safetensors_item empty = {"offsets", DTYPE_I64, {1, {0}}, ends};
     const struct safetensors_item keep = {"keep", DTYPE_U8, {1, {4}}, mask};
     const struct safetensors_item brief = {"keep", DTYPE_U8, {1, {3}}, mask};
-    const struct safetensors_item other = {"hidden_states", DTYPE_F32, {2, {4, 3}}, x};
+    const struct safetensors_item other = {"embeddings", DTYPE_F32, {2, {4, 3}}, x};
     const struct safetensors_item store = {"indptr", DTYPE_I64, {1, {2}}, ends};
     const struct {
         struct safetensors_item items[3];
@@ -282,7 +288,9 @@ static void activations_tensors_are_checked(void **state)
         {{good, empty}, 2, "tensor 'offsets': I64 [0], expected I64 [samples + 1]"},
         {{good, split, brief}, 3, "tensor 'keep': U8 [3], expected U8 [4]"},
         {{good, keep}, 2, "tensor 'keep' without 'offsets'"},
-        {{other, split}, 2, "no tensor 'activations', found 'hidden_states', 'offsets'"},
+        {{other, split},
+         2,
+         "no tensor 'activations' or 'hidden_states', found 'embeddings', 'offsets'"},
         {{store}, 1, "this is a feature store, already encoded"},
     };
 
@@ -293,6 +301,231 @@ static void activations_tensors_are_checked(void **state)
         write_items(path, bad[i].items, bad[i].n);
         check_refusal(&path, 1, STATUS_FORMAT, bad[i].words);
         check_refusal(&path, 1, STATUS_FORMAT, "bad.safetensors");
+    }
+}
+
+enum {
+    LAYERS = 3
+};
+
+/* A file as vLLM writes it: vector l of token t holds first + 16 l + t, then half more each. */
+static const char *states_file(const char *name, enum dtype dtype, size_t n_tokens, float first)
+{
+    static float x[TOKENS * LAYERS * D_IN];
+    static uint16_t narrow[TOKENS * LAYERS * D_IN];
+    static int64_t ids[TOKENS];
+    const char *path = scratch_path(name);
+    const struct safetensors_item items[] = {
+        {"hidden_states",
+         dtype,
+         {3, {n_tokens, LAYERS, D_IN}},
+         dtype == DTYPE_F32 ? (const void *)x : narrow},
+        {"token_ids", DTYPE_I64, {1, {n_tokens}}, ids},
+    };
+
+    for (size_t i = 0; i < n_tokens * LAYERS * D_IN; i++) {
+        size_t token = i / (LAYERS * D_IN), layer = i / D_IN % LAYERS;
+
+        x[i] = first + (float)(16 * layer + token) + (float)(i % D_IN) / 2;
+        if (dtype != DTYPE_F32)
+            narrow[i] = activations_sample_narrow(dtype, x[i]);
+    }
+    write_items(path, items, 2);
+    return path;
+}
+
+static void states_give_one_layer_of_a_sample_a_file(void **state)
+{
+    const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+
+    (void)state;
+    for (size_t k = 0; k < 3; k++) {
+        const char *paths[] = {states_file("a.safetensors", dtypes[k], 4, 0),
+                               states_file("b.safetensors", dtypes[k], 0, 0),
+                               states_file("c.safetensors", dtypes[k], 3, 10)};
+
+        for (int64_t layer = 0; layer < LAYERS; layer++) {
+            struct activations *a;
+            unsigned char keep[7];
+            float x[7 * D_IN];
+            uint64_t begin, end;
+
+            assert_int_equal(activations_open(&a, paths, 3, layer, NULL), STATUS_OK);
+            assert_int_equal(activations_samples(a), 3);
+            assert_int_equal(activations_tokens(a), 7);
+            assert_int_equal(activations_d_in(a), D_IN);
+            assert_false(activations_pooled(a));
+            activations_range(a, 1, &begin, &end);
+            assert_true(begin == 4 && end == 4);
+            activations_range(a, 2, &begin, &end);
+            assert_true(begin == 4 && end == 7);
+            assert_int_equal(activations_read(a, 0, 7, x, keep, NULL), STATUS_OK);
+            for (size_t t = 0; t < 7; t++) {
+                float first = t < 4 ? (float)t : 10 + (float)(t - 4);
+
+                assert_int_equal(keep[t], 1);
+                for (size_t i = 0; i < D_IN; i++)
+                    assert_true(x[t * D_IN + i] == first + 16 * (float)layer + (float)i / 2);
+            }
+            activations_close(a);
+        }
+    }
+}
+
+static void states_of_one_layer_need_no_choice(void **state)
+{
+    static const float x[24] = {1, 2, 3};
+    static const int64_t ends[] = {0, 1, 4};
+    static const int32_t ids[4] = {0};
+    const struct safetensors_item flat[] = {{"hidden_states", DTYPE_F32, {2, {4, 3}}, x},
+                                            {"token_ids", DTYPE_I32, {1, {4}}, ids}};
+    const struct safetensors_item split[] = {{"hidden_states", DTYPE_F32, {3, {4, 1, 3}}, x},
+                                             {"offsets", DTYPE_I64, {1, {3}}, ends}};
+    struct activations *a;
+    uint64_t begin, end;
+    const char *path;
+
+    (void)state;
+    path = scratch_path("flat.safetensors");
+    write_items(path, flat, 2);
+    assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
+    assert_int_equal(activations_samples(a), 1);
+    assert_int_equal(activations_d_in(a), 3);
+    activations_close(a);
+    assert_int_equal(activations_open(&a, &path, 1, 0, NULL), STATUS_OK);
+    activations_close(a);
+
+    path = scratch_path("split.safetensors");
+    write_items(path, split, 2);
+    assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
+    assert_int_equal(activations_samples(a), 2);
+    activations_range(a, 1, &begin, &end);
+    assert_true(begin == 1 && end == 4);
+    activations_close(a);
+}
+
+static void check_layer_refusal(const char *const *paths, size_t n, int64_t layer,
+                                enum status expected, const char *words)
+{
+    struct activations *a;
+    struct error err = {0};
+
+    assert_int_equal(activations_open(&a, paths, n, layer, &err), expected);
+    assert_null(a);
+    if (!strstr(err.message, words))
+        fail_msg("'%s' does not contain '%s'", err.message, words);
+}
+
+static void states_need_a_layer_that_is_there(void **state)
+{
+    struct activations_sample s = sample();
+    const char *states = states_file("states.safetensors", DTYPE_F32, 4, 0);
+    const char *tokens = activations_sample_write("tokens.safetensors", &s);
+
+    (void)state;
+    check_layer_refusal(&states, 1, ACTIVATIONS_NO_LAYER, STATUS_INVALID,
+                        "have 3 layers: input.layer, from 0 to 2, must say which");
+    check_layer_refusal(&states, 1, 3, STATUS_INVALID, "input.layer: 3, but activations");
+    check_layer_refusal(&states, 1, 3, STATUS_INVALID, "have 3 layers, counted from 0");
+    check_layer_refusal(&tokens, 1, 0, STATUS_INVALID, "have no layers ('hidden_states' do)");
+}
+
+static void states_that_are_not_what_they_say_are_refused(void **state)
+{
+    static const float x[24] = {0};
+    static const int64_t ids[5] = {0};
+    const struct safetensors_item good = {"hidden_states", DTYPE_F32, {3, {4, 2, 3}}, x};
+    const struct safetensors_item deep = {"hidden_states", DTYPE_F32, {4, {1, 4, 2, 3}}, x};
+    const struct safetensors_item whole = {"hidden_states", DTYPE_I32, {3, {4, 2, 3}}, x};
+    const struct safetensors_item none = {"hidden_states", DTYPE_F32, {3, {4, 0, 3}}, x};
+    const struct safetensors_item flat = {"hidden_states", DTYPE_F32, {3, {4, 2, 0}}, x};
+    const struct safetensors_item more = {"token_ids", DTYPE_I64, {1, {5}}, ids};
+    const struct safetensors_item square = {"token_ids", DTYPE_I64, {2, {2, 2}}, ids};
+    const struct safetensors_item real = {"token_ids", DTYPE_F32, {1, {4}}, ids};
+    const struct {
+        struct safetensors_item items[2];
+        size_t n;
+        const char *words;
+    } bad[] = {
+        {{deep}, 1, "hidden_states: shape [1, 4, 2, 3], expected [tokens, layers, hidden]"},
+        {{whole}, 1, "activations are I32, expected F32, F16 or BF16"},
+        {{none}, 1, "hidden_states: shape [4, 0, 3] is out of range"},
+        {{flat}, 1, "hidden_states: shape [4, 2, 0] is out of range"},
+        {{good, more}, 2, "tensor 'token_ids': I64 [5], expected I64 [4]"},
+        {{good, square}, 2, "tensor 'token_ids': I64 [2, 2], expected I64 [4]"},
+        {{good, real}, 2, "tensor 'token_ids': F32 [4], expected I64 [4]"},
+    };
+    const char *paths[2];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *path = scratch_path("bad.safetensors");
+
+        write_items(path, bad[i].items, bad[i].n);
+        check_layer_refusal(&path, 1, 0, STATUS_FORMAT, bad[i].words);
+    }
+    paths[0] = scratch_path("two.safetensors");
+    write_items(paths[0], &good, 1);
+    paths[1] = scratch_path("three.safetensors");
+    write_items(paths[1], &(struct safetensors_item){"hidden_states", DTYPE_F32, {3, {1, 3, 3}}, x},
+                1);
+    check_layer_refusal(paths, 2, 0, STATUS_FORMAT, "three.safetensors' have 3 layers");
+}
+
+static void a_file_whose_writer_holds_its_lock_is_refused(void **state)
+{
+    const char *states = states_file("busy.safetensors", DTYPE_F32, 4, 0);
+    int fd = open(scratch_file("busy.safetensors.lock", "", 0), O_WRONLY);
+    struct activations *a;
+
+    (void)state;
+    assert_true(fd >= 0);
+    /* The lock file that a finished write leaves behind means nothing. */
+    assert_int_equal(activations_open(&a, &states, 1, 1, NULL), STATUS_OK);
+    activations_close(a);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    check_layer_refusal(&states, 1, 1, STATUS_IO, "busy.safetensors' is still being written");
+    close(fd);
+    assert_int_equal(activations_open(&a, &states, 1, 1, NULL), STATUS_OK);
+    activations_close(a);
+}
+
+/* One file a request makes thousands: more than a process may hold open. */
+static void files_may_outnumber_descriptors(void **state)
+{
+    enum {
+        FILES = 300
+    };
+    char *paths[FILES];
+    float x[2 * FILES * D_IN];
+    unsigned char keep[2 * FILES];
+    struct activations *a;
+    struct rlimit before;
+    char name[32];
+
+    (void)state;
+    for (size_t i = 0; i < FILES; i++) {
+        snprintf(name, sizeof(name), "%03zu.safetensors", i);
+        paths[i] = strdup(states_file(name, DTYPE_F32, 2, (float)i));
+        assert_non_null(paths[i]);
+    }
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, before.rlim_max}), 0);
+    assert_int_equal(activations_open(&a, (const char *const *)paths, FILES, 2, NULL), STATUS_OK);
+    assert_int_equal(activations_samples(a), FILES);
+    for (size_t repeat = 0; repeat < 2; repeat++) {
+        assert_int_equal(activations_read(a, 0, 2 * FILES, x, keep, NULL), STATUS_OK);
+        for (size_t t = 0; t < 2 * FILES; t++)
+            assert_true(x[t * D_IN] == (float)(t / 2 + t % 2 + 32));
+    }
+    /* What has changed since is not read as if it had not. */
+    assert_int_equal(truncate(paths[7], 100), 0);
+    assert_int_equal(activations_read(a, 14, 1, x, keep, NULL), STATUS_IO);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    activations_close(a);
+    for (size_t i = 0; i < FILES; i++) {
+        unlink(paths[i]);
+        free(paths[i]);
     }
 }
 
@@ -320,7 +553,7 @@ static void activations_open_survives_failing_allocations(void **state)
         enum status st;
 
         mem_fail_after(allowed);
-        st = activations_open(&a, paths, 2, NULL);
+        st = activations_open(&a, paths, 2, ACTIVATIONS_NO_LAYER, NULL);
         done = !mem_failed();
         mem_fail_after(SIZE_MAX);
         assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
@@ -339,6 +572,12 @@ int main(void)
         cmocka_unit_test(activations_that_do_not_match_are_refused),
         cmocka_unit_test(activations_offsets_are_checked),
         cmocka_unit_test(activations_tensors_are_checked),
+        cmocka_unit_test(states_give_one_layer_of_a_sample_a_file),
+        cmocka_unit_test(states_of_one_layer_need_no_choice),
+        cmocka_unit_test(states_need_a_layer_that_is_there),
+        cmocka_unit_test(states_that_are_not_what_they_say_are_refused),
+        cmocka_unit_test(a_file_whose_writer_holds_its_lock_is_refused),
+        cmocka_unit_test(files_may_outnumber_descriptors),
         cmocka_unit_test(activations_name_a_missing_file),
         cmocka_unit_test(activations_open_survives_failing_allocations),
     };

@@ -77,7 +77,8 @@ static struct activations *open_files(const char *const *paths, size_t n)
 {
     struct activations *activations;
 
-    assert_int_equal(activations_open(&activations, paths, n, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&activations, paths, n, ACTIVATIONS_NO_LAYER, NULL),
+                     STATUS_OK);
     return activations;
 }
 

@@ -34,14 +34,15 @@ static struct activations *open_sample(const unsigned char *keep)
                                                                              .n_samples = 2,
                                                                              .keep = keep});
 
-    assert_int_equal(activations_open(&activations, &path, 1, NULL), STATUS_OK);
+    assert_int_equal(activations_open(&activations, &path, 1, ACTIVATIONS_NO_LAYER, NULL),
+                     STATUS_OK);
     return activations;
 }
 
 static void sae_stats_match_a_naive_count(void **state)
 {
     static unsigned char keep[T];
-    double mean[D_IN] = {0}, variance = 0, error = 0, best = 2;
+    double mean[D_IN] = {0}, variance = 0, error = 0, best = 2, norms = 0;
     size_t active[D_SAE] = {0}, n = 0, dead = 0, dense = 0;
     struct activations *activations;
     struct sae_stats stats;
@@ -90,28 +91,35 @@ static void sae_stats_match_a_naive_count(void **state)
                      STATUS_OK);
     assert_int_equal(stats.tokens, T - 4); /* the sink was looked at */
     assert_int_equal(stats.sink_tokens, 1);
+    for (size_t t = 0; t < T; t++) {
+        double squares = 0;
+
+        for (size_t i = 0; i < D_IN; i++)
+            squares += pow((double)x[t * D_IN + i], 2);
+        norms += t == 20 || t == 30 || t == 40 || t == 50 ? 0 : sqrt(squares);
+    }
+    assert_true(fabs(stats.sink_share - 640 * sqrt(D_IN) / norms) < 1e-9);
     assert_true(stats.l0_median == 3 && stats.l0_p95 == 3);
     assert_true(dead > 9 && fabs(stats.dead - (double)dead / D_SAE) < 1e-12);
     assert_true(dense > 0 && fabs(stats.dense - (double)dense / D_SAE) < 1e-12);
     assert_true(fabs(stats.explained_variance - (1 - error / (double)n / variance)) < 1e-9);
-    assert_int_equal(stats.n_densest, 10);
-    for (size_t i = 0; i < stats.n_densest; i++) {
-        double frequency = (double)active[stats.densest[i]] / (double)n;
+    assert_int_equal(stats.densest.n, 10);
+    for (size_t i = 0; i < stats.densest.n; i++) {
+        double frequency = (double)active[stats.densest.latent[i]] / (double)n;
 
-        assert_true(fabs(stats.densest_frequency[i] - frequency) < 1e-12);
+        assert_true(fabs(stats.densest.frequency[i] - frequency) < 1e-12);
         assert_true(frequency <= best);
         if (i && frequency == best)
-            assert_true(stats.densest[i - 1] < stats.densest[i]);
+            assert_true(stats.densest.latent[i - 1] < stats.densest.latent[i]);
         best = frequency;
     }
     for (size_t j = 0; j < D_SAE; j++) { /* nobody was left out */
         bool listed = false;
 
-        for (size_t i = 0; i < stats.n_densest; i++)
-            listed |= stats.densest[i] == j;
+        for (size_t i = 0; i < stats.densest.n; i++)
+            listed |= stats.densest.latent[i] == j;
         assert_true(listed || (double)active[j] / (double)n <= best);
     }
-    sae_stats_release(&stats);
     activations_close(activations);
     sae_release(&sae);
 }
@@ -131,12 +139,13 @@ static void sae_stats_without_tokens_are_unknown(void **state)
                      STATUS_OK);
     assert_int_equal(stats.tokens, 0);
     assert_true(isnan(stats.l0_median) && isnan(stats.dead) && isnan(stats.explained_variance));
-    assert_int_equal(stats.n_densest, 0);
+    assert_int_equal(stats.densest.n, 0);
     sae_describe(&sae, &stats, &line);
     assert_string_equal(text_string(&line),
-                        "sample topk: x, made up; d_in 4, d_sae 30, F32; declared L0 3");
+                        "sample topk: x, made up; d_in 4, d_sae 30, F32; declared L0 3\n"
+                        "warning: not one token of these activations can be used (all are zero, "
+                        "not finite or masked): some extractors write zeros without a word");
     text_release(&line);
-    sae_stats_release(&stats);
     activations_close(activations);
     sae_release(&sae);
 }
@@ -145,6 +154,7 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
 {
     struct sae_stats stats = {.tokens = 8192,
                               .sink_tokens = 3,
+                              .sink_share = 0.4,
                               .norm_median = 12.5,
                               .l0_median = 600,
                               .l0_p95 = 710.5,
@@ -161,8 +171,8 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
     assert_string_equal(
         text_string(&line),
         "sample topk: x, made up; d_in 4, d_sae 30, F32; L0 600 (p95 710.5, declared 80), "
-        "explained variance -0.500, dead 25.0 %, dense 12.5 %, median |x| 12.5, sinks 3, on 8192 "
-        "tokens\n"
+        "explained variance -0.500, dead 25.0 %, dense 12.5 %, median |x| 12.5 (6.25 "
+        "sqrt(d_in)), sinks 3 (40.0 % of all |x|), on 8192 tokens\n"
         "warning: W_enc is not float32\n"
         "warning: b_dec is all zero\n"
         "warning: median L0 is 600 on these activations, 80 is declared: is this the right model, "
@@ -175,15 +185,11 @@ static void sae_describe_is_one_line_and_its_warnings(void **state)
 
 static void sae_describe_json_parses(void **state)
 {
-    uint32_t densest[] = {7, 2};
-    double frequency[] = {0.5, 0.25};
     struct sae_stats stats = {.tokens = 10,
                               .l0_median = 80,
                               .l0_p95 = 80,
                               .explained_variance = NAN,
-                              .densest = densest,
-                              .densest_frequency = frequency,
-                              .n_densest = 2};
+                              .densest = {2, {7, 2}, {0.5, 0.25}}};
     struct text object = {0};
     const struct json *warnings;
     struct json *json;
@@ -246,7 +252,6 @@ static void sae_stats_survive_failing_allocations(void **state)
         mem_fail_after(SIZE_MAX);
         assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
         text_release(&line);
-        sae_stats_release(&stats);
     }
     activations_close(activations);
     sae_release(&sae);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "tests/support/cmocka_headers.h"
 #include "tests/support/settings_sample.h"
 
@@ -122,6 +123,45 @@ static void settings_set_refuses_other_whole_numbers(void **state)
     refuse(s, "clustering.clusters", "null",
            "--set: clustering.clusters: expected a whole number, 1 to 65536, or auto, found null");
     assert_true(s->seed == 42);
+}
+
+static void an_index_tells_none_from_the_first(void **state)
+{
+    struct {
+        int64_t layer;
+    } x = {0};
+    const struct setting rows[] = {
+        {.name = "layer",
+         .type = SETTING_INDEX,
+         .fallback = "null",
+         .empty = "null",
+         .help = "which"},
+        {.name = NULL},
+    };
+    const struct setting_section schema[] = {{"", "one", rows, 0}, {0}};
+    struct text out = {0};
+    struct error err;
+
+    (void)state;
+    assert_int_equal(settings_init(schema, &x, NULL), STATUS_OK);
+    assert_int_equal(x.layer, -1);
+    settings_print_yaml(schema, &x, &out);
+    assert_string_equal(text_string(&out), "layer: null\n");
+    assert_int_equal(settings_set(schema, &x, "layer", "0", from_flag, NULL), STATUS_OK);
+    assert_int_equal(x.layer, 0);
+    text_clear(&out);
+    settings_print_yaml(schema, &x, &out);
+    assert_string_equal(text_string(&out), "layer: 0\n");
+    assert_int_equal(settings_set(schema, &x, "layer", "4294967295", from_flag, NULL), STATUS_OK);
+    assert_int_equal(x.layer, UINT32_MAX);
+    assert_int_equal(settings_set(schema, &x, "layer", "-1", from_flag, &err), STATUS_INVALID);
+    assert_string_equal(err.message, "--set: layer: -1 is below the minimum, 0");
+    assert_int_equal(settings_set(schema, &x, "layer", "4294967296", from_flag, NULL),
+                     STATUS_INVALID);
+    assert_int_equal(settings_set(schema, &x, "layer", "1.5", from_flag, NULL), STATUS_INVALID);
+    assert_int_equal(settings_set(schema, &x, "layer", "null", from_flag, NULL), STATUS_OK);
+    assert_int_equal(x.layer, -1);
+    text_release(&out);
 }
 
 static void settings_set_reads_numbers(void **state)
@@ -438,6 +478,7 @@ int main(void)
         WITH_SAMPLE(settings_set_makes_paths_absolute),
         WITH_SAMPLE(settings_set_names_the_nearest_key),
         WITH_SAMPLE(settings_environment_reaches_keys),
+        cmocka_unit_test(an_index_tells_none_from_the_first),
         cmocka_unit_test(setting_nearest_knows_its_limits),
         cmocka_unit_test(string_list_grows),
         cmocka_unit_test(settings_survive_failing_allocation),
