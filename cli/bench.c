@@ -3,13 +3,19 @@
  */
 #include "cli/bench.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cli/bench_encode.h"
 #include "cli/cli.h"
+#include "linalg/blas.h"
+#include "linalg/cpu.h"
 
 enum status bench_alternate(struct bench_entry *entries, size_t n, size_t n_runs, struct error *err)
 {
@@ -72,9 +78,57 @@ struct bench_figures bench_figures(const struct bench_entry *entry,
     return figures;
 }
 
+/* The words of our own command line, each ended by a zero byte. */
+static enum status read_command(struct text *words, struct error *err)
+{
+    FILE *file = fopen("/proc/self/cmdline", "r");
+    char buffer[4096];
+    size_t n;
+
+    if (!file)
+        return error_set(err, STATUS_IO, "/proc/self/cmdline: %s", strerror(errno));
+    while ((n = fread(buffer, 1, sizeof(buffer), file)) > 0)
+        text_append_n(words, buffer, n);
+    fclose(file);
+    return text_check(words, err);
+}
+
+/*
+ * OpenBLAS that does not know a CPU runs kernels of twenty years ago, and everybody would look fast
+ * beside it. It chooses when it is loaded: begin again with a choice for it. Returns if there is
+ * nothing to choose, or if it cannot be done; the kernel in use is printed with the figures.
+ */
+static void start_with_best_blas(const char *coretype)
+{
+    static const char *const oldest[] = {"Prescott",   "Core2",     "Penryn", "Dunnington",
+                                         "Nehalem",    "Atom",      "Athlon", "Opteron",
+                                         "Barcelona",  "Bobcat",    "Banias", "Katmai",
+                                         "Coppermine", "Northwood", "Nano"};
+    struct text words = {0};
+    char **argv = NULL;
+    size_t n = 0, at = 0;
+    bool old = false;
+
+    for (size_t i = 0; i < sizeof(oldest) / sizeof(oldest[0]); i++)
+        old |= strcasecmp(blas_kernel(), oldest[i]) == 0;
+    if (!old || !coretype || getenv("OPENBLAS_CORETYPE"))
+        return;
+    if (read_command(&words, NULL) == STATUS_OK)
+        argv = mem_zalloc(words.length + 1, sizeof(char *));
+    for (; argv && at < words.length; at += strlen(words.data + at) + 1)
+        argv[n++] = words.data + at;
+    if (n > 0 && setenv("OPENBLAS_CORETYPE", coretype, 1) == 0)
+        execv("/proc/self/exe", argv);
+    mem_free(argv);
+    text_release(&words);
+}
+
 static enum status bench_verb(struct cli *cli, const struct verb *verb, int argc, char **argv,
                               struct error *err)
 {
+    unsigned flags = cpu_detect();
+
+    start_with_best_blas(flags & CPU_AVX512 ? "SkylakeX" : flags & CPU_AVX2 ? "Haswell" : NULL);
     if (argc > 0 && strcmp(argv[0], "encode") == 0)
         return bench_encode(cli, verb, argc - 1, argv + 1, err);
     if (argc > 0 && argv[0][0] != '-')

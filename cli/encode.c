@@ -18,6 +18,14 @@
 #include "sae/sae_load.h"
 #include "sae/sae_stats.h"
 
+/* From so many tokens on the SAE is audited on the first few thousand before the rest is encoded:
+ * a wrong one shows early. Below, the audit comes from encoding itself, and costs nothing. */
+#define AUDIT_FIRST_TOKENS (32 * SAE_STATS_TOKENS)
+
+struct seconds {
+    double load, encode, all;
+};
+
 struct encode_options {
     const char *sae, *output, *data, *pooling, *sink_norm, *layer;
     struct argument_list activations;
@@ -86,8 +94,9 @@ static enum status write_store(const char *path, struct encode_result *result, u
     return st;
 }
 
-static void print_result(const struct encode_result *r, const char *path, double seconds,
-                         const struct encode_options *options, struct text *out)
+static void print_result(const struct encode_result *r, const struct sae *sae, const char *path,
+                         const struct seconds *seconds, const struct encode_options *options,
+                         struct text *out)
 {
     size_t outcomes[ENCODE_ZERO_ACTIVATION + 1] = {0};
     struct stat info = {0};
@@ -103,7 +112,7 @@ static void print_result(const struct encode_result *r, const char *path, double
                      r->codes.rows, (unsigned long long)r->tokens_encoded,
                      (unsigned long long)r->tokens_masked, (unsigned long long)r->tokens_sink,
                      (unsigned long long)r->tokens_rejected, r->l0_median, r->l0_p95,
-                     r->explained_variance, seconds);
+                     r->explained_variance, seconds->all);
         return;
     }
     text_appendf(out, "{\"rows\":%zu,\"tokens\":%llu,\"tokens_encoded\":%llu", r->codes.rows,
@@ -126,8 +135,19 @@ static void print_result(const struct encode_result *r, const char *path, double
     text_append_double(out, r->reference.median_norm);
     text_append(out, ",\"variance\":");
     text_append_double(out, r->reference.variance);
-    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"seconds\":%.3f}\n", csr_nnz(&r->codes),
-                 (long long)info.st_size, seconds);
+    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"engine\":\"%s\"", csr_nnz(&r->codes),
+                 (long long)info.st_size, sae_engine(sae));
+    text_appendf(out, ",\"seconds_load\":%.6f,\"seconds_encode\":%.6f,\"seconds\":%.3f}\n",
+                 seconds->load, seconds->encode, seconds->all);
+}
+
+static void say_audit(struct cli *cli, const struct sae *sae, const struct sae_stats *stats)
+{
+    struct text audit = {0};
+
+    sae_describe(sae, stats, &audit);
+    log_event(&cli->log, LOG_INFO, "sae", "%s", text_string(&audit));
+    text_release(&audit);
 }
 
 static enum status encode(struct cli *cli, const struct recipe *recipe,
@@ -137,8 +157,10 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     struct activations *activations = NULL;
     struct encode_result result = {0};
     struct sae_stats stats = {0};
-    struct text audit = {0}, out = {0};
+    struct text out = {0};
     struct sae sae = {0};
+    double loaded = start, encoded = start;
+    bool audit_first;
     uint64_t *keys = NULL;
     const struct encode_config config = {
         .pooling = (enum pooling)recipe->sae.pooling,
@@ -158,25 +180,34 @@ static enum status encode(struct cli *cli, const struct recipe *recipe,
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, &cli->log, err);
     if (!st)
-        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, &cli->kernels,
-                         cli->workers, err);
-    if (!st)
+        st = pipeline_prepare_sae(&sae, recipe, &cli->kernels, cli->workers, &cli->log, err);
+    audit_first = !st && activations_tokens(activations) >= AUDIT_FIRST_TOKENS;
+    if (audit_first) {
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm, &cli->kernels,
                                cli->workers, err);
+        if (!st)
+            say_audit(cli, &sae, &stats);
+    }
     if (!st) {
-        sae_describe(&sae, &stats, &audit);
-        log_event(&cli->log, LOG_INFO, "sae", "%s", text_string(&audit));
+        loaded = clock_seconds();
         st = encode_run(&result, &sae, activations, &config, &cli->kernels, cli->workers,
                         cli_progress, cli, err);
+        encoded = clock_seconds();
         cli_progress_end(cli);
+    }
+    if (!st && !audit_first) {
+        sae_stats_from_encode(&stats, &sae, &result);
+        say_audit(cli, &sae, &stats);
     }
     if (!st)
         st = write_store(options->output, &result, keys, &sae, recipe, activations, options, err);
     if (!st) {
-        print_result(&result, options->output, clock_seconds() - start, options, &out);
+        const struct seconds seconds = {
+            .load = loaded - start, .encode = encoded - loaded, .all = clock_seconds() - start};
+
+        print_result(&result, &sae, options->output, &seconds, options, &out);
         st = cli_write_figures(options->output, &out, err);
     }
-    text_release(&audit);
     text_release(&out);
     encode_result_release(&result);
     mem_free(keys);

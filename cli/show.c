@@ -78,6 +78,9 @@ static enum status measure(struct shown_sae *shown, const struct show *show, str
     if (!st)
         st = cli_start_workers(show->cli, recipe->resources.threads, err);
     if (!st)
+        st = pipeline_prepare_sae(&shown->sae, recipe, &show->cli->kernels, show->cli->workers,
+                                  &show->cli->log, err);
+    if (!st)
         st = sae_stats_measure(&shown->stats, &shown->sae, activations, recipe->sae.sink_norm,
                                &show->cli->kernels, show->cli->workers, err);
     if (!st) {

@@ -56,6 +56,15 @@ MUST_CHECK
 enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err);
 
 /*
+ * sae_prepare() as the recipe wants it, told to the log; where the CPU has nothing for `fast`, codes
+ * are exact, with a warning. STATUS_NOMEM, STATUS_CANCELED.
+ */
+MUST_CHECK
+enum status pipeline_prepare_sae(struct sae *sae, const struct recipe *recipe,
+                                 const struct kernels *kernels, struct workers *workers,
+                                 const struct log *log, struct error *err);
+
+/*
  * Metadata `hook` of activations against the SAE's own: STATUS_INVALID where both are known and
  * differ, unless sae.force_hook. Another `model` is a warning.
  */

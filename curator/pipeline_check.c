@@ -102,10 +102,10 @@ struct memory_estimate pipeline_memory(const struct dataset *data, const struct 
     double tokens = (double)activations_tokens(activations);
     struct memory_estimate m = {
         .data = data->text.length + data->n * sizeof(struct sample),
-        .weights = sae->weights_bytes,
+        .weights = sae->weights_bytes + sae_packed_bytes(sae),
         .features = (uint64_t)(tokens * (isnan(stats->l0_median) ? 0 : stats->l0_median)) *
                     (sizeof(uint32_t) + sizeof(float)),
-        .scratch = (uint64_t)threads * SCRATCH_BYTES,
+        .scratch = (uint64_t)threads * (SCRATCH_BYTES + sae_scratch_bytes(sae)),
     };
 
     m.total = m.data + m.weights + m.features + m.scratch;
@@ -159,8 +159,8 @@ static enum status check_sae(struct check *check, struct error *err)
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, check->config->log, err);
     if (!st)
-        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, check->config->kernels,
-                         check->config->workers, err);
+        st = pipeline_prepare_sae(&sae, recipe, check->config->kernels, check->config->workers,
+                                  check->config->log, err);
     if (!st)
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm,
                                check->config->kernels, check->config->workers, err);

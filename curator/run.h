@@ -40,8 +40,9 @@ struct encode_summary {
     struct encode_reference reference;
     uint64_t tokens, tokens_masked, tokens_sink, tokens_encoded, tokens_rejected;
     double l0_median, l0_p95, explained_variance;
-    char *audit;      /* the audit line, owned */
-    char *audit_json; /* JSON members, owned */
+    const char *engine; /* sae_engine(), a fact about the host */
+    char *audit;        /* the audit line, owned */
+    char *audit_json;   /* JSON members, owned */
 };
 
 /* One of the two scores. */

@@ -42,6 +42,25 @@ enum status pipeline_check_hook(const struct sae *sae, const struct activations 
     return STATUS_OK;
 }
 
+enum status pipeline_prepare_sae(struct sae *sae, const struct recipe *recipe,
+                                 const struct kernels *kernels, struct workers *workers,
+                                 const struct log *log, struct error *err)
+{
+    enum sae_precision wanted = (enum sae_precision)recipe->sae.precision;
+    enum status st = sae_prepare(sae, wanted, kernels, workers, err);
+
+    if (st)
+        return st;
+    log_event(log, LOG_DEBUG, "encoder", "latents are found by %s products, then computed exactly",
+              sae_engine(sae));
+    if (wanted == SAE_FAST && sae_engine_precision(sae) != SAE_FAST)
+        log_event(log, LOG_WARNING, "encoder",
+                  "sae.precision: fast: nothing on this CPU is faster than what is exact (%s), "
+                  "which is used",
+                  sae_engine(sae));
+    return STATUS_OK;
+}
+
 static enum status describe(struct encode_summary *summary, const struct sae *sae,
                             const struct sae_stats *stats, struct error *err)
 {
@@ -97,10 +116,12 @@ static enum status adopt(struct run *run, struct encode_result *result, const st
         .l0_median = result->l0_median,
         .l0_p95 = result->l0_p95,
         .explained_variance = result->explained_variance,
+        .engine = sae_engine(sae),
         .audit = run->encode.audit,
         .audit_json = run->encode.audit_json,
     };
     mem_free(result->outcome);
+    mem_free(result->active);
     *result = (struct encode_result){0};
     return f->sae_hash && f->pooling ? STATUS_OK : error_nomem(err);
 }
@@ -132,8 +153,7 @@ static enum status encode(struct run *run, struct error *err)
     if (!st)
         st = pipeline_check_hook(&sae, activations, recipe, run->log, err);
     if (!st)
-        st = sae_prepare(&sae, (enum sae_precision)recipe->sae.precision, run->kernels,
-                         run->workers, err);
+        st = pipeline_prepare_sae(&sae, recipe, run->kernels, run->workers, run->log, err);
     if (!st)
         st = sae_stats_measure(&stats, &sae, activations, recipe->sae.sink_norm, run->kernels,
                                run->workers, err);

@@ -404,6 +404,11 @@ static enum status write_manifest(const struct run *run, double seconds, struct 
     text_append_json_string(&t, blas_version(), strlen(blas_version()));
     text_append(&t, ",\"blas_kernel\":");
     text_append_json_string(&t, blas_kernel(), strlen(blas_kernel()));
+    text_append(&t, ",\"encoder\":");
+    if (run->encode.engine)
+        text_append_json_string(&t, run->encode.engine, strlen(run->encode.engine));
+    else
+        text_append(&t, "null");
     text_appendf(&t, ",\"threads\":%u,", workers_count(run->workers));
     append_inputs(&t, run);
     text_append_char(&t, ',');

@@ -43,6 +43,7 @@ void encode_result_release(struct encode_result *result)
     mem_free(result->outcome);
     mem_free(result->recon_mean);
     mem_free(result->recon_max);
+    mem_free(result->active);
     *result = (struct encode_result){0};
 }
 
@@ -119,7 +120,7 @@ static enum status measure_reference(const struct run *run, struct error *err)
     const struct token_blocks_config config = {
         .activations = run->activations,
         .end = run->end,
-        .block_tokens = sae_block_tokens(run->sae),
+        .block_tokens = sae_block_for(run->sae, run->end, workers_count(run->workers)),
         .norm_max = (double)INFINITY,
         .workers = run->workers,
     };
@@ -314,11 +315,29 @@ static enum status finish_samples(struct run *run, uint64_t token, struct error 
     return st;
 }
 
+/* What the audit of the SAE is made of. */
+static void tally_token(struct encode_result *result, const struct token_block *block, size_t t)
+{
+    struct sparse_row code;
+
+    if (block->state[t] == TOKEN_SINK)
+        result->sink_norm_sum += block->norm[t];
+    if (block->state[t] == TOKEN_SINK || block->state[t] == TOKEN_USED)
+        result->norm_sum += block->norm[t];
+    if (block->state[t] != TOKEN_USED)
+        return;
+    code = code_of(block, t);
+    for (size_t e = 0; e < code.n; e++)
+        result->active[code.indices[e]]++;
+    result->tokens_active++;
+}
+
 static enum status take_block(struct run *run, const struct token_block *block, struct error *err)
 {
     enum status st = STATUS_OK;
 
     for (size_t t = 0; !st && t < block->n; t++) {
+        tally_token(run->result, block, t);
         st = run->config->tokens ? store_token(run, block, t, err) : add_token(run, block, t, err);
         if (!st)
             st = finish_samples(run, block->begin + t + 1, err);
@@ -333,7 +352,7 @@ static enum status encode_all(struct run *run, encode_progress *progress, void *
     struct token_blocks_config config = {
         .activations = run->activations,
         .end = run->end,
-        .block_tokens = sae_block_tokens(run->sae),
+        .block_tokens = sae_block_for(run->sae, run->end, workers_count(run->workers)),
         .norm_max = (double)INFINITY,
         .sae = run->sae,
         .kernels = run->kernels,
@@ -370,7 +389,8 @@ static enum status init_result(const struct run *run, struct error *err)
     result->tokens = run->end;
     result->tokens_used = mem_zalloc(rows, sizeof(*result->tokens_used));
     result->outcome = mem_zalloc(rows, sizeof(*result->outcome));
-    if (!result->tokens_used || !result->outcome)
+    result->active = mem_zalloc(run->sae->d_sae, sizeof(*result->active));
+    if (!result->tokens_used || !result->outcome || !result->active)
         return error_nomem(err);
     if (!run->config->reconstruct || !run->sae->reconstructs)
         return STATUS_OK;

@@ -64,6 +64,11 @@ struct encode_result {
     uint64_t tokens_rejected;  /* kept by the mask, in samples with a bad value */
     double l0_median, l0_p95;  /* latents a token, over encoded tokens; NaN for none */
     double explained_variance; /* 1 - mean e_t; NaN without reconstruction or when V is 0 */
+
+    /* Over all tokens that went through the encoder, those of rejected samples included. */
+    uint32_t *active; /* [d_sae] tokens in which a latent fired */
+    uint64_t tokens_active;
+    double norm_sum, sink_norm_sum; /* of |x|, of tokens encoded or sinks, and of sinks */
 };
 
 void encode_result_release(struct encode_result *result);

@@ -201,6 +201,11 @@ const char *prefilter_name(const struct prefilter *f)
     return f->product ? f->product->name : "f32 blas";
 }
 
+enum sae_precision prefilter_precision(const struct prefilter *f)
+{
+    return f->precision;
+}
+
 size_t prefilter_bytes(const struct prefilter *f)
 {
     return f->w ? f->n_panels * PRODUCT_LATENTS * f->words * sizeof(*f->w) : 0;

@@ -56,6 +56,7 @@ enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,
 void prefilter_free(struct prefilter *prefilter); /* accepts NULL */
 
 const char *prefilter_name(const struct prefilter *prefilter); /* "bf16 amx", "f32 blas" */
+enum sae_precision prefilter_precision(const struct prefilter *prefilter);
 size_t prefilter_bytes(const struct prefilter *prefilter);     /* of the packed weights */
 
 /* Latents whose pre-activations come together; the last span may be shorter. */

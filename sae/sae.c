@@ -15,6 +15,9 @@
 #define BLOCK_TOKENS_MIN 64
 #define BLOCK_ENTRIES ((size_t)1 << 22)
 
+/* More codes than that in a block are not expected. */
+#define BLOCK_CODES ((size_t)1 << 20)
+
 /* Fewer tokens than this are not worth a prefilter: the weights are read once either way. */
 #define PREFILTER_TOKENS_MIN 4
 
@@ -65,6 +68,16 @@ enum status sae_prepare(struct sae *sae, enum sae_precision precision,
 const char *sae_engine(const struct sae *sae)
 {
     return sae->prefilter ? prefilter_name(sae->prefilter) : "exact";
+}
+
+enum sae_precision sae_engine_precision(const struct sae *sae)
+{
+    return sae->prefilter ? prefilter_precision(sae->prefilter) : SAE_EXACT;
+}
+
+size_t sae_packed_bytes(const struct sae *sae)
+{
+    return sae->prefilter ? prefilter_bytes(sae->prefilter) : 0;
 }
 
 static bool is_topk(enum activation activation)
@@ -237,6 +250,17 @@ static enum status allocate_scratch(struct sae_workspace *ws, const struct sae *
         ws->magnitude && ws->found && ws->x_hat)
         return STATUS_OK;
     return error_nomem(err);
+}
+
+size_t sae_scratch_bytes(const struct sae *sae)
+{
+    size_t rows = sae_block_tokens(sae);
+    size_t codes = rows * (sae->k ? candidates_max(sae) : sae->d_sae);
+
+    codes = codes < BLOCK_CODES ? codes : BLOCK_CODES;
+    /* Tokens as read, normalised and packed; two panels of scores; candidates, pairs and codes, in
+     * arrays that may be half empty. */
+    return rows * (3 * sae->d_in + 2 * SPAN_LATENTS) * sizeof(float) + 64 * codes;
 }
 
 enum status sae_workspace_new(struct sae_workspace **out, const struct sae *sae,

@@ -86,6 +86,8 @@ enum status sae_prepare(struct sae *sae, enum sae_precision precision,
 
 /* What sae_prepare() chose: "bf16 amx", "f32 avx2", ...; "exact" without it. */
 const char *sae_engine(const struct sae *sae);
+enum sae_precision sae_engine_precision(const struct sae *sae);
+size_t sae_packed_bytes(const struct sae *sae); /* what it holds beside the weights */
 
 /*
  * Scratch for one thread. Tokens are encoded in blocks of at most sae_block_tokens() rows, latents
@@ -98,6 +100,9 @@ size_t sae_block_tokens(const struct sae *sae);
 
 /* A block size at which every thread gets work, and not less than it takes to be fast. */
 size_t sae_block_for(const struct sae *sae, uint64_t tokens, unsigned threads);
+
+/* Of one workspace with its input and output, at worst but for codes beyond a million. */
+size_t sae_scratch_bytes(const struct sae *sae);
 
 MUST_CHECK
 enum status sae_workspace_new(struct sae_workspace **ws, const struct sae *sae,

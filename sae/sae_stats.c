@@ -125,27 +125,52 @@ static enum status read_codes(const struct reading *reading, uint64_t left, stru
     return st;
 }
 
-static void summarize(struct sae_stats *stats, const struct sae *sae, const struct tally *tally,
-                      double variance)
+/* How often latents fired: `active` [d_sae] of n tokens. */
+static void summarize_latents(struct sae_stats *stats, const struct sae *sae,
+                              const uint32_t *active, uint64_t n)
 {
     size_t n_dead = 0, n_dense = 0;
 
-    stats->l0_median = l0_histogram_quantile(&tally->l0, 0.5);
-    stats->l0_p95 = l0_histogram_quantile(&tally->l0, 0.95);
-    stats->explained_variance = (double)NAN;
     stats->dead = stats->dense = (double)NAN;
-    if (tally->n == 0)
+    if (n == 0)
         return;
     for (size_t j = 0; j < sae->d_sae; j++) {
-        double frequency = (double)tally->active[j] / (double)tally->n;
+        double frequency = (double)active[j] / (double)n;
 
-        n_dead += tally->active[j] == 0;
+        n_dead += active[j] == 0;
         n_dense += frequency > dense_share;
-        if (tally->active[j] > 0)
+        if (active[j] > 0)
             densest_offer(&stats->densest, (uint32_t)j, frequency);
     }
     stats->dead = (double)n_dead / (double)sae->d_sae;
     stats->dense = (double)n_dense / (double)sae->d_sae;
+}
+
+void sae_stats_from_encode(struct sae_stats *stats, const struct sae *sae,
+                           const struct encode_result *encoded)
+{
+    *stats = (struct sae_stats){
+        .tokens = encoded->tokens_active + encoded->tokens_sink,
+        .sink_tokens = encoded->tokens_sink,
+        .sink_share =
+            encoded->norm_sum > 0 ? encoded->sink_norm_sum / encoded->norm_sum : (double)NAN,
+        .norm_median = encoded->reference.median_norm,
+        .l0_median = encoded->l0_median,
+        .l0_p95 = encoded->l0_p95,
+        .explained_variance = encoded->explained_variance,
+    };
+    summarize_latents(stats, sae, encoded->active, encoded->tokens_active);
+}
+
+static void summarize(struct sae_stats *stats, const struct sae *sae, const struct tally *tally,
+                      double variance)
+{
+    stats->l0_median = l0_histogram_quantile(&tally->l0, 0.5);
+    stats->l0_p95 = l0_histogram_quantile(&tally->l0, 0.95);
+    stats->explained_variance = (double)NAN;
+    summarize_latents(stats, sae, tally->active, tally->n);
+    if (tally->n == 0)
+        return;
     if (sae->reconstructs && variance > 0)
         stats->explained_variance = 1 - tally->error_sum / (double)tally->n / variance;
 }

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/workers.h"
 #include "sae/activations.h"
+#include "sae/encode.h"
 #include "sae/densest.h"
 #include "sae/sae.h"
 
@@ -39,6 +40,10 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
                               const struct activations *activations, double sink_norm,
                               const struct kernels *kernels, struct workers *workers,
                               struct error *err);
+
+/* The same from what encoding all of the activations has counted. `encoded` is borrowed. */
+void sae_stats_from_encode(struct sae_stats *stats, const struct sae *sae,
+                           const struct encode_result *encoded);
 
 /*
  * The audit line for people, "saelens topk: x - b_dec, relu, top 32 per token; d_in 128, d_sae
