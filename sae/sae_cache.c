@@ -1,0 +1,142 @@
+#include "sae/sae_cache.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "formats/atomic_file.h"
+
+#define PAGE 4096
+#define CACHE_VERSION 1
+
+struct header {
+    char magic[8];
+    uint32_t version, n_arrays;
+    struct hash128 key;
+    uint64_t bytes[SAE_CACHE_ARRAYS_MAX];
+    uint64_t file_bytes;
+    uint64_t check; /* XXH3-64 of all before it */
+};
+
+_Static_assert(sizeof(struct header) <= PAGE, "the header has one page");
+
+static size_t whole_pages(size_t bytes)
+{
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+static void make_header(struct header *header, struct hash128 key,
+                        const struct sae_cache_array *arrays, size_t n_arrays)
+{
+    assert(n_arrays <= SAE_CACHE_ARRAYS_MAX);
+    memset(header, 0, sizeof(*header)); /* the gaps are hashed, too */
+    memcpy(header->magic, "SAERLSAE", sizeof(header->magic));
+    header->version = CACHE_VERSION;
+    header->n_arrays = (uint32_t)n_arrays;
+    header->key = key;
+    header->file_bytes = PAGE;
+    for (size_t i = 0; i < n_arrays; i++) {
+        header->bytes[i] = arrays[i].bytes;
+        header->file_bytes += whole_pages(arrays[i].bytes);
+    }
+    header->check = hash64(header, offsetof(struct header, check), 0);
+}
+
+static char *file_path(const char *dir, struct hash128 key, const char *name)
+{
+    char hex[HASH128_HEX_SIZE];
+
+    hash128_hex(key, hex);
+    return text_format("%s/%s.%s", dir, hex, name);
+}
+
+static bool has_header(int fd, const struct header *expected)
+{
+    struct header header;
+    struct stat info;
+
+    return fstat(fd, &info) == 0 && (uint64_t)info.st_size == expected->file_bytes &&
+           pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
+           memcmp(&header, expected, sizeof(header)) == 0;
+}
+
+enum status sae_cache_open(struct sae_cache *cache, bool *found, const char *dir,
+                           struct hash128 key, const char *name, struct sae_cache_array *arrays,
+                           size_t n_arrays, struct error *err)
+{
+    char *path = file_path(dir, key, name);
+    struct header expected;
+    size_t at = PAGE;
+    void *mapped;
+    int fd;
+
+    *cache = (struct sae_cache){0};
+    *found = false;
+    if (!path)
+        return error_nomem(err);
+    make_header(&expected, key, arrays, n_arrays);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    mem_free(path);
+    if (fd < 0)
+        return STATUS_OK;
+    mapped = has_header(fd, &expected)
+                 ? mmap(NULL, expected.file_bytes, PROT_READ, MAP_PRIVATE, fd, 0)
+                 : MAP_FAILED;
+    close(fd);
+    if (mapped == MAP_FAILED)
+        return STATUS_OK;
+    (void)madvise(mapped, expected.file_bytes, MADV_WILLNEED);
+    *cache = (struct sae_cache){.mapped = mapped, .bytes = expected.file_bytes};
+    for (size_t i = 0; i < n_arrays; i++) {
+        arrays[i].data = arrays[i].bytes ? (const char *)mapped + at : NULL;
+        at += whole_pages(arrays[i].bytes);
+    }
+    *found = true;
+    return STATUS_OK;
+}
+
+void sae_cache_close(struct sae_cache *cache)
+{
+    if (cache->mapped)
+        munmap(cache->mapped, cache->bytes);
+    *cache = (struct sae_cache){0};
+}
+
+static enum status write_padded(struct atomic_file *file, const void *bytes, size_t n,
+                                struct error *err)
+{
+    static const char zeros[PAGE];
+    enum status st = n ? atomic_file_write(file, bytes, n, err) : STATUS_OK;
+
+    return st ? st : atomic_file_write(file, zeros, whole_pages(n) - n, err);
+}
+
+enum status sae_cache_store(const char *dir, struct hash128 key, const char *name,
+                            const struct sae_cache_array *arrays, size_t n_arrays,
+                            struct error *err)
+{
+    char *path = file_path(dir, key, name);
+    struct atomic_file file = {0};
+    struct header header;
+    enum status st = path ? directory_make(dir, err) : error_nomem(err);
+
+    make_header(&header, key, arrays, n_arrays);
+    if (!st)
+        st = atomic_file_open(&file, path, err);
+    if (!st)
+        st = write_padded(&file, &header, sizeof(header), err);
+    for (size_t i = 0; i < n_arrays && !st; i++)
+        st = write_padded(&file, arrays[i].data, arrays[i].bytes, err);
+    if (!st)
+        st = atomic_file_commit(&file, err);
+    atomic_file_abort(&file);
+    mem_free(path);
+    return st;
+}
