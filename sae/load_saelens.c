@@ -14,19 +14,20 @@
 
 #include "sae/sae_config.h"
 #include "sae/sae_scheme.h"
+#include "sae/tensor_reader.h"
 
 static bool detect(const struct sae_files *files)
 {
     if (strcmp(files->name, "sae_weights.safetensors") != 0)
         return false;
-    /* OpenMOSS uses the same name beside a config.json. */
-    return sae_files_beside(files, "cfg.json") || !sae_files_beside(files, "config.json");
+    /* OpenMOSS uses the same name beside a config.json or hyperparams.json. */
+    return sae_files_beside(files, "cfg.json") || (!sae_files_beside(files, "config.json") &&
+                                                   !sae_files_beside(files, "hyperparams.json"));
 }
 
 static bool fits(const struct sae_files *files, const struct tensor_source *source)
 {
-    (void)files;
-    return tensor_source_find(source, "W_enc") &&
+    return sae_files_named(files, "*.safetensors") && tensor_source_find(source, "W_enc") &&
            (tensor_source_find(source, "b_dec") || tensor_source_find(source, "W_dec"));
 }
 
@@ -124,7 +125,8 @@ static enum status describe_rescale(const struct sae_config *config, struct sae_
     enum status st;
     bool rescale;
 
-    st = sae_config_flag(config, "rescale_acts_by_decoder_norm", false, &rescale, err);
+    st =
+        sae_config_flag(config, config->root, "rescale_acts_by_decoder_norm", false, &rescale, err);
     if (!st && rescale)
         d->row_scale = ROW_SCALE_DECODER_NORM;
     return st;
@@ -203,8 +205,6 @@ static enum status describe_batch_topk(const struct sae_config *config,
                                        const struct tensor_source *source,
                                        struct sae_description *d, struct error *err)
 {
-    const struct tensor_entry *entry = tensor_source_find(source, "topk_threshold");
-    unsigned char bytes[8];
     double k, threshold;
     enum status st;
 
@@ -220,16 +220,9 @@ static enum status describe_batch_topk(const struct sae_config *config,
     d->k = NAN;
     if (k > 0)
         d->declared_l0 = k;
-    if (!entry)
-        return STATUS_OK;
-    if (entry->count != 1 || !dtype_is_float(entry->dtype))
-        return error_set(err, STATUS_FORMAT, "tensor 'topk_threshold': expected one float");
-    st = tensor_source_read(source, entry, 0, 1, bytes, err);
+    st = tensor_number(source, "topk_threshold", &threshold, err);
     if (st)
         return st;
-    tensor_to_f64(entry->dtype, bytes, 1, &threshold);
-    if (!isfinite(threshold))
-        return error_set(err, STATUS_FORMAT, "topk_threshold: 1 of 1 values are not finite");
     if (threshold > 0) {
         d->threshold = "topk_threshold";
         d->threshold_value = threshold;
@@ -343,7 +336,8 @@ static enum status describe_origin(const struct sae_config *config, struct sae_d
     if (!st && !d->hook)
         st = sae_config_copy(config->root, hook, 2, &d->hook, err);
     if (!st)
-        st = sae_config_flag(config, "finetuning_scaling_factor", false, &finetuned, err);
+        st = sae_config_flag(config, config->root, "finetuning_scaling_factor", false, &finetuned,
+                             err);
     if (!st && finetuned)
         sae_warn(d, "finetuning_scaling_factor is not applied: latents are those of SAELens, "
                     "reconstructions are not");
@@ -353,16 +347,16 @@ static enum status describe_origin(const struct sae_config *config, struct sae_d
 static enum status describe_sizes(const struct sae_config *config, struct sae_description *d,
                                   struct error *err)
 {
-    enum status st = sae_config_size(config, "d_in", &d->d_in, err);
+    enum status st = sae_config_size(config, config->root, "d_in", &d->d_in, err);
 
     if (!st)
-        st = sae_config_size(config, "d_sae", &d->d_sae, err);
+        st = sae_config_size(config, config->root, "d_sae", &d->d_sae, err);
     if (!st)
-        st = sae_config_size(config, "d_out", &d->d_out, err);
+        st = sae_config_size(config, config->root, "d_out", &d->d_out, err);
     return st;
 }
 
-static enum status describe(const struct sae_files *files, const struct tensor_source *source,
+static enum status describe(const struct sae_files *files, struct tensor_source *source,
                             struct sae_description *d, struct error *err)
 {
     const struct architecture *architecture = NULL;
@@ -382,6 +376,7 @@ static enum status describe(const struct sae_files *files, const struct tensor_s
     st = find_architecture(&config, &architecture, err);
     if (st)
         goto out;
+    sae_detected(d, "cfg.json beside %s, architecture %s", files->name, architecture->name);
     d->target = architecture->target;
     st = describe_sizes(&config, d, err);
     if (st)
@@ -389,7 +384,7 @@ static enum status describe(const struct sae_files *files, const struct tensor_s
     st = describe_activation(&config, architecture, source, d, err);
     if (st)
         goto out;
-    st = sae_config_flag(&config, "apply_b_dec_to_input", true, &subtract, err);
+    st = sae_config_flag(&config, config.root, "apply_b_dec_to_input", true, &subtract, err);
     if (st)
         goto out;
     /* A transcoder's b_dec belongs to its output. */
@@ -407,6 +402,7 @@ out:
 const struct sae_scheme sae_scheme_saelens = {
     .name = "saelens",
     .family = "SAELens",
+    .needs = "cfg.json",
     .detect = detect,
     .fits = fits,
     .describe = describe,

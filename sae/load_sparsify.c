@@ -33,7 +33,7 @@ static enum status describe_activation(const struct sae_config *config, struct s
     st = sae_config_string(config, config->root, "activation", &name, err);
     if (st)
         return st;
-    st = sae_config_flag(config, "signed", false, &is_signed, err);
+    st = sae_config_flag(config, config->root, "signed", false, &is_signed, err);
     if (st)
         return st;
     if (!name || strcmp(name, "topk") == 0) {
@@ -58,13 +58,13 @@ static enum status describe_sizes(const struct sae_config *config, struct sae_de
     size_t expansion;
     enum status st;
 
-    st = sae_config_size(config, "d_in", &d->d_in, err);
+    st = sae_config_size(config, config->root, "d_in", &d->d_in, err);
     if (st)
         return st;
-    st = sae_config_size(config, "num_latents", &d->d_sae, err);
+    st = sae_config_size(config, config->root, "num_latents", &d->d_sae, err);
     if (st)
         return st;
-    st = sae_config_size(config, "expansion_factor", &expansion, err);
+    st = sae_config_size(config, config->root, "expansion_factor", &expansion, err);
     if (!st && !d->d_sae && __builtin_mul_overflow(d->d_in, expansion, &d->d_sae))
         st = error_set(err, STATUS_FORMAT, "%s: d_in times expansion_factor overflows",
                        config->name);
@@ -115,7 +115,7 @@ static enum status describe_run(const struct sae_files *files, struct sae_descri
     if (st)
         return st;
     if (sae_config_member(run.root, "sae")) { /* else it is somebody else's */
-        st = sae_config_flag(&run, "transcode", false, &transcode, err);
+        st = sae_config_flag(&run, run.root, "transcode", false, &transcode, err);
         if (!st && transcode)
             d->target = SAE_TARGET_OTHER;
         if (!st)
@@ -125,7 +125,7 @@ static enum status describe_run(const struct sae_files *files, struct sae_descri
     return st;
 }
 
-static enum status describe(const struct sae_files *files, const struct tensor_source *source,
+static enum status describe(const struct sae_files *files, struct tensor_source *source,
                             struct sae_description *d, struct error *err)
 {
     struct sae_config config = {0};
@@ -135,6 +135,7 @@ static enum status describe(const struct sae_files *files, const struct tensor_s
     st = sae_config_open(&config, files, "cfg.json", err);
     if (st)
         return st;
+    sae_detected(d, "cfg.json beside %s", files->name);
     d->w_enc = "encoder.weight";
     d->w_enc_layout = WEIGHT_LATENTS_FEATURES;
     d->b_enc = "encoder.bias";
@@ -147,10 +148,10 @@ static enum status describe(const struct sae_files *files, const struct tensor_s
     st = describe_sizes(&config, d, err);
     if (st)
         goto out;
-    st = sae_config_flag(&config, "transcode", false, &transcode, err);
+    st = sae_config_flag(&config, config.root, "transcode", false, &transcode, err);
     if (st)
         goto out;
-    st = sae_config_flag(&config, "skip_connection", false, &skip, err);
+    st = sae_config_flag(&config, config.root, "skip_connection", false, &skip, err);
     if (st)
         goto out;
     /* Exact for every vintage: the commit that moved the flag into cfg.json dropped the
@@ -169,6 +170,7 @@ out:
 const struct sae_scheme sae_scheme_sparsify = {
     .name = "sparsify",
     .family = "EleutherAI sparsify",
+    .needs = "cfg.json",
     .detect = detect,
     .fits = fits,
     .describe = describe,

@@ -51,6 +51,7 @@ void sae_release(struct sae *sae)
     mem_free(sae->b_mag);
     mem_free(sae->b_dec);
     mem_free(sae->scheme);
+    mem_free(sae->detected);
     mem_free(sae->path);
     mem_free(sae->formula);
     mem_free(sae->dtype);

@@ -63,6 +63,7 @@ struct sae {
 
     /* For people, manifests and checks. Strings owned, NULL where unknown. */
     char *scheme;           /* "saelens", "sparsify", ... */
+    char *detected;         /* why: "cfg.json beside sae_weights.safetensors" */
     char *path;             /* the weights file */
     char *formula;          /* in words: "x - b_dec, relu, top 32 per token" */
     char *dtype;            /* of the stored encoder, "F32" */

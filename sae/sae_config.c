@@ -86,14 +86,14 @@ enum status sae_config_number(const struct sae_config *config, const struct json
     return STATUS_OK;
 }
 
-enum status sae_config_size(const struct sae_config *config, const char *key, size_t *size,
-                            struct error *err)
+enum status sae_config_size(const struct sae_config *config, const struct json *object,
+                            const char *key, size_t *size, struct error *err)
 {
     double number;
     enum status st;
 
     *size = 0;
-    st = sae_config_number(config, config->root, key, &number, err);
+    st = sae_config_number(config, object, key, &number, err);
     if (st || isnan(number))
         return st;
     /* The bound is far above any SAE and far below where doubles stop counting. */
@@ -104,10 +104,10 @@ enum status sae_config_size(const struct sae_config *config, const char *key, si
     return STATUS_OK;
 }
 
-enum status sae_config_flag(const struct sae_config *config, const char *key, bool fallback,
-                            bool *flag, struct error *err)
+enum status sae_config_flag(const struct sae_config *config, const struct json *object,
+                            const char *key, bool fallback, bool *flag, struct error *err)
 {
-    const struct json *node = sae_config_member(config->root, key);
+    const struct json *node = sae_config_member(object, key);
 
     *flag = fallback;
     if (!node)

@@ -31,8 +31,8 @@ const struct json *sae_config_member(const struct json *object, const char *key)
 
 /* 0 if absent. */
 MUST_CHECK
-enum status sae_config_size(const struct sae_config *config, const char *key, size_t *size,
-                            struct error *err);
+enum status sae_config_size(const struct sae_config *config, const struct json *object,
+                            const char *key, size_t *size, struct error *err);
 
 /* NaN if absent. */
 MUST_CHECK
@@ -40,8 +40,8 @@ enum status sae_config_number(const struct sae_config *config, const struct json
                               const char *key, double *number, struct error *err);
 
 MUST_CHECK
-enum status sae_config_flag(const struct sae_config *config, const char *key, bool fallback,
-                            bool *flag, struct error *err);
+enum status sae_config_flag(const struct sae_config *config, const struct json *object,
+                            const char *key, bool fallback, bool *flag, struct error *err);
 
 /* NULL if absent; borrowed from the configuration. */
 MUST_CHECK

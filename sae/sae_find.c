@@ -2,13 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "sae/tensor_source.h"
 #include "settings/setting.h"
 
 #define LISTED_MAX 6
@@ -39,40 +38,6 @@ static char *join_path(const char *folder, const char *name)
         copy = mem_strdup(text_string(&path));
     text_release(&path);
     return copy;
-}
-
-enum status sae_files_init(struct sae_files *files, const char *path, struct error *err)
-{
-    const char *slash = strrchr(path, '/');
-
-    *files = (struct sae_files){0};
-    files->path = mem_strdup(path);
-    if (!slash)
-        files->folder = mem_strdup(".");
-    else
-        files->folder = mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (!files->path || !files->folder) {
-        sae_files_release(files);
-        return error_nomem(err);
-    }
-    files->name = files->path + (slash ? slash + 1 - path : 0);
-    return STATUS_OK;
-}
-
-void sae_files_release(struct sae_files *files)
-{
-    mem_free(files->path);
-    mem_free(files->folder);
-    *files = (struct sae_files){0};
-}
-
-bool sae_files_beside(const struct sae_files *files, const char *name)
-{
-    char path[PATH_MAX]; /* longer ones the system refuses anyway */
-    struct stat status;
-    int n = snprintf(path, sizeof(path), "%s/%s", files->folder, name);
-
-    return n > 0 && (size_t)n < sizeof(path) && stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 /* Folders ------------------------------------------------------------------------------------ */
@@ -155,7 +120,8 @@ struct search {
     size_t n_found, found_capacity;
     struct sae_found unread; /* the first of a family that we do not */
     size_t n_files;
-    struct text listed; /* the first few files */
+    struct text listed;  /* the first few files */
+    struct error broken; /* why the first weights file that cannot be read cannot */
 
     struct folder_id *visited; /* a link back up must not be followed for ever */
     size_t n_visited, visited_capacity;
@@ -171,49 +137,113 @@ static const char *below_root(const struct search *search, const char *path)
     return *path == '/' ? path + 1 : path;
 }
 
-/* Two schemes for one file are two candidates: the message that lists them shows it. */
-static enum status add_found(struct search *search, const struct sae_scheme *scheme,
-                             const char *path, struct error *err)
+/* `found` moves in, or is released. */
+static enum status add_found(struct search *search, struct sae_found *found, struct error *err)
 {
     void *p = search->found;
     bool ok = mem_grow(&p, &search->found_capacity, search->n_found + 1, sizeof(*search->found));
-    enum status st;
 
     search->found = p;
-    if (!ok)
+    if (!ok) {
+        sae_found_release(found);
         return error_nomem(err);
-    st = sae_files_init(&search->found[search->n_found].files, path, err);
-    if (st)
-        return st;
-    search->found[search->n_found++].scheme = scheme;
+    }
+    search->found[search->n_found++] = *found;
+    return STATUS_OK;
+}
+
+/* Is `scheme` one that this search is about? */
+static bool looks_for(const struct search *search, const struct sae_scheme *scheme)
+{
+    return !search->only || scheme == search->only;
+}
+
+static bool is_outranked(const struct search *search, const struct sae_files *files)
+{
+    for (size_t i = 0; sae_schemes[i]; i++)
+        if (looks_for(search, sae_schemes[i]) && sae_schemes[i]->outranked &&
+            sae_schemes[i]->outranked(files))
+            return true;
+    return false;
+}
+
+static void claim_by_name(const struct search *search, struct sae_found *found)
+{
+    for (size_t i = 0; sae_schemes[i]; i++)
+        if (looks_for(search, sae_schemes[i]) && sae_schemes[i]->detect &&
+            sae_schemes[i]->detect(&found->files))
+            found->schemes[found->n_schemes++] = sae_schemes[i];
+}
+
+/* What is published beside weights, as tensors too. */
+static bool is_leftover(const struct sae_files *files)
+{
+    return sae_files_named(files, "sparsity.safetensors") ||
+           sae_files_named(files, "examples.safetensors");
+}
+
+static bool is_weights(const struct sae_files *files)
+{
+    return (sae_files_torch(files) || sae_files_named(files, "*.safetensors") ||
+            sae_files_named(files, "*.npz")) &&
+           !is_leftover(files);
+}
+
+/* By the names of its tensors. *unread: a family that claims it, but that we do not read. */
+static enum status claim_by_tensors(struct search *search, struct sae_found *found,
+                                    const struct sae_scheme **unread, struct error *err)
+{
+    struct tensor_source source;
+    struct error why = {0};
+    enum status st = tensor_source_open(&source, found->files.path, &why);
+
+    if (st == STATUS_NOMEM)
+        return error_nomem(err);
+    if (st) {
+        if (!search->broken.message[0])
+            search->broken = why;
+        return STATUS_OK;
+    }
+    for (size_t i = 0; sae_schemes[i]; i++) {
+        if (!looks_for(search, sae_schemes[i]) || !sae_schemes[i]->fits(&found->files, &source))
+            continue;
+        if (sae_schemes[i]->describe)
+            found->schemes[found->n_schemes++] = sae_schemes[i];
+        else
+            *unread = sae_schemes[i];
+    }
+    tensor_source_close(&source);
     return STATUS_OK;
 }
 
 static enum status search_file(struct search *search, const char *path, struct error *err)
 {
-    struct sae_files files;
+    const struct sae_scheme *unread = NULL;
+    struct sae_found found = {0};
     enum status st;
 
     if (search->n_files == FILES_MAX)
         return error_set(err, STATUS_INVALID, "more than %d files; name the SAE's own folder",
                          FILES_MAX);
     append_listed(&search->listed, search->n_files++, below_root(search, path));
-    st = sae_files_init(&files, path, err);
-    if (st)
-        return st;
-    for (size_t i = 0; sae_schemes[i] && !st; i++) {
-        const struct sae_scheme *scheme = sae_schemes[i];
-
-        if ((search->only && scheme != search->only) || !scheme->detect(&files))
-            continue;
-        if (scheme->describe) {
-            st = add_found(search, scheme, path, err);
-        } else if (!search->unread.scheme) {
-            st = sae_files_init(&search->unread.files, path, err);
-            search->unread.scheme = scheme;
-        }
+    st = sae_files_init(&found.files, path, err);
+    if (st || is_outranked(search, &found.files))
+        goto out;
+    claim_by_name(search, &found);
+    if (found.n_schemes == 0 && is_weights(&found.files)) {
+        st = claim_by_tensors(search, &found, &unread, err);
+        if (st)
+            goto out;
     }
-    sae_files_release(&files);
+    if (found.n_schemes > 0)
+        return add_found(search, &found, err);
+    if (unread && search->unread.n_schemes == 0) {
+        found.schemes[found.n_schemes++] = unread;
+        search->unread = found;
+        return STATUS_OK;
+    }
+out:
+    sae_found_release(&found);
     return st;
 }
 
@@ -276,22 +306,24 @@ static enum status refuse_several(const struct search *search, struct error *err
     return st;
 }
 
-static enum status refuse_unread(const struct sae_found *unread, struct error *err)
+enum status sae_refuse_unread(const struct sae_files *files, const struct sae_scheme *scheme,
+                              struct error *err)
 {
     return error_set(err, STATUS_UNSUPPORTED,
-                     "'%s' looks like %s, a layout that this version does not read",
-                     unread->files.path, unread->scheme->family);
+                     "'%s' looks like %s, which this version does not read", files->path,
+                     scheme->family);
 }
 
 static enum status refuse_none(struct search *search, struct error *err)
 {
-    if (search->unread.scheme)
-        return refuse_unread(&search->unread, err);
+    if (search->unread.n_schemes > 0)
+        return sae_refuse_unread(&search->unread.files, search->unread.schemes[0], err);
     append_rest(&search->listed, search->n_files);
     return error_set(err, STATUS_FORMAT,
-                     "no SAE in it: found %s; expected cfg.json with sae_weights.safetensors "
-                     "(SAELens) or sae.safetensors (sparsify)",
-                     search->n_files ? text_string(&search->listed) : "no files");
+                     "no SAE in it: found %s; expected cfg.json with sae_weights.safetensors, "
+                     "config.json with ae.pt, params.npz or another layout of docs/formats.md%s%s",
+                     search->n_files ? text_string(&search->listed) : "no files",
+                     search->broken.message[0] ? "; " : "", search->broken.message);
 }
 
 static enum status find_in_folder(struct sae_found *found, const char *root,
@@ -325,26 +357,16 @@ out:
 static enum status find_by_file(struct sae_found *found, const char *path,
                                 const struct sae_scheme *only, struct error *err)
 {
-    struct sae_found unread = {0};
-    enum status st;
+    enum status st = sae_files_init(&found->files, path, err);
 
-    st = sae_files_init(&found->files, path, err);
     if (st)
         return st;
-    found->scheme = only;
-    for (size_t i = 0; sae_schemes[i] && !found->scheme; i++) {
-        if (!sae_schemes[i]->detect(&found->files))
-            continue;
-        if (sae_schemes[i]->describe)
-            found->scheme = sae_schemes[i];
-        else if (!unread.scheme)
-            unread = (struct sae_found){.scheme = sae_schemes[i], .files = found->files};
-    }
-    if (!found->scheme && unread.scheme) {
-        st = refuse_unread(&unread, err);
-        sae_found_release(found);
-    }
-    return st;
+    if (only)
+        found->schemes[found->n_schemes++] = only;
+    for (size_t i = 0; sae_schemes[i] && !only; i++)
+        if (sae_schemes[i]->detect && sae_schemes[i]->detect(&found->files))
+            found->schemes[found->n_schemes++] = sae_schemes[i];
+    return STATUS_OK;
 }
 
 enum status sae_find(struct sae_found *found, const char *path, const struct sae_scheme *only,

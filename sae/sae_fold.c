@@ -18,6 +18,7 @@ struct fold {
     struct tensor_reader reader;
 
     double *scale;    /* [d_sae] a latent's pre-activation is multiplied by it */
+    double *norms;    /* [d_sae] of the rows of W_dec, where thresholds need them; else NULL */
     double *subtract; /* [d_in], NULL: nothing */
     double *bias;     /* [d_sae] b_enc - subtract W_enc, before scaling */
     bool fits;        /* float32 held all folded values so far */
@@ -27,6 +28,7 @@ static void fold_release(struct fold *fold)
 {
     tensor_reader_release(&fold->reader);
     mem_free(fold->scale);
+    mem_free(fold->norms);
     mem_free(fold->subtract);
     mem_free(fold->bias);
 }
@@ -74,6 +76,17 @@ static enum status agree(const char *what, size_t configured, uint64_t found,
     return STATUS_OK;
 }
 
+static enum status refuse_rank(const struct tensor_entry *entry, struct error *err)
+{
+    bool several = entry->shape.rank == 3;
+    char shape[SHAPE_TEXT_MAX];
+
+    return error_set(err, several ? STATUS_UNSUPPORTED : STATUS_FORMAT,
+                     "tensor '%s': shape %s, expected two dimensions (crosscoders and cross-layer "
+                     "transcoders are not read)",
+                     entry->name, shape_text(&entry->shape, shape));
+}
+
 static enum status size_decoder(struct fold *fold, struct error *err)
 {
     const struct sae_description *d = fold->d;
@@ -89,6 +102,8 @@ static enum status size_decoder(struct fold *fold, struct error *err)
         sae->d_out = sae->d_in;
     if (sae->d_out > INT_MAX)
         return error_set(err, STATUS_FORMAT, "d_out %zu is out of range", sae->d_out);
+    if (w_dec && w_dec->shape.rank == 3)
+        return refuse_rank(w_dec, err);
     if (w_dec)
         st = tensor_check_matrix(w_dec, d->w_dec_layout, sae->d_out, sae->d_sae, err);
     if (!st && b_dec)
@@ -120,17 +135,13 @@ static enum status size_all(struct fold *fold, struct error *err)
     const struct sae_description *d = fold->d;
     bool latents_first = d->w_enc_layout == WEIGHT_LATENTS_FEATURES;
     const struct tensor_entry *entry;
-    char shape[SHAPE_TEXT_MAX];
     enum status st;
 
     st = tensor_reader_find(&fold->reader, d->w_enc, &entry, err);
     if (st)
         return st;
     if (entry->shape.rank != 2)
-        return error_set(err, STATUS_FORMAT,
-                         "tensor '%s': shape %s, expected two dimensions (crosscoders and "
-                         "cross-layer transcoders are not read)",
-                         entry->name, shape_text(&entry->shape, shape));
+        return refuse_rank(entry, err);
     st = agree("d_in", d->d_in, entry->shape.dims[latents_first ? 1 : 0], entry, err);
     if (st)
         return st;
@@ -139,6 +150,9 @@ static enum status size_all(struct fold *fold, struct error *err)
         return st;
     fold->sae->d_in = (size_t)entry->shape.dims[latents_first ? 1 : 0];
     fold->sae->d_sae = (size_t)entry->shape.dims[latents_first ? 0 : 1];
+    if (d->n_active > fold->sae->d_sae)
+        return error_set(err, STATUS_FORMAT, "%zu latents in groups, but there are %zu",
+                         d->n_active, fold->sae->d_sae);
     st = size_decoder(fold, err);
     return st ? st : check_k(d, fold->sae->d_sae, err);
 }
@@ -159,30 +173,56 @@ static void sum_squares(void *context, const struct tile *t)
     }
 }
 
-static enum status read_scale(struct fold *fold, struct error *err)
+/* norms[j] = |row j of W_dec| */
+static enum status read_norms(struct fold *fold, double *norms, struct error *err)
 {
     const struct sae_description *d = fold->d;
-    size_t n = fold->sae->d_sae;
     const struct tensor_entry *w_dec;
     enum status st;
 
-    fold->scale = mem_zalloc(n, sizeof(*fold->scale));
+    for (size_t j = 0; j < fold->sae->d_sae; j++)
+        norms[j] = 0;
+    st = tensor_reader_find(&fold->reader, d->w_dec, &w_dec, err);
+    if (st)
+        return st;
+    st = tensor_reader_matrix(&fold->reader, w_dec, d->w_dec_layout, sum_squares, norms, err);
+    for (size_t j = 0; j < fold->sae->d_sae; j++)
+        norms[j] = sqrt(norms[j]);
+    return st;
+}
+
+static enum status read_scale(struct fold *fold, struct error *err)
+{
+    const struct sae_description *d = fold->d;
+    double z_scale = d->unscale ? 1 / d->x_scale : 1;
+    size_t n = fold->sae->d_sae;
+    enum status st;
+
+    fold->scale = mem_alloc(n, sizeof(*fold->scale));
     if (!fold->scale)
         return error_nomem(err);
+    for (size_t j = 0; j < n; j++)
+        fold->scale[j] = 1;
     if (d->row_scale == ROW_SCALE_DECODER_NORM) {
-        st = tensor_reader_find(&fold->reader, d->w_dec, &w_dec, err);
+        st = read_norms(fold, fold->scale, err);
         if (st)
             return st;
-        st = tensor_reader_matrix(&fold->reader, w_dec, d->w_dec_layout, sum_squares, fold->scale,
-                                  err);
-        if (st)
-            return st;
-        for (size_t j = 0; j < n; j++)
-            fold->scale[j] = sqrt(fold->scale[j]) * d->z_scale;
-    } else {
-        for (size_t j = 0; j < n; j++)
-            fold->scale[j] = d->z_scale;
     }
+    for (size_t j = 0; j < n; j++)
+        fold->scale[j] *= z_scale;
+    if (d->activation == ACTIVATION_JUMPRELU && d->threshold_space == THRESHOLD_OF_STRENGTH) {
+        fold->norms = mem_alloc(n, sizeof(*fold->norms));
+        if (!fold->norms)
+            return error_nomem(err);
+        st = read_norms(fold, fold->norms, err);
+        if (st)
+            return st;
+    }
+    /* A latent of scale 0 has the pre-activation 0, which no activation lets through. So it is with
+     * what takes no part, and with a strength that is 0 for want of a decoder row. */
+    for (size_t j = 0; j < n; j++)
+        if ((d->n_active && j >= d->n_active) || (fold->norms && fold->norms[j] == 0))
+            fold->scale[j] = 0;
     return STATUS_OK;
 }
 
@@ -319,6 +359,21 @@ static float round_down(double x)
     return (double)rounded > x ? nextafterf(rounded, -INFINITY) : rounded;
 }
 
+/* A threshold of the file as one of latents that we report. */
+static double fold_threshold(const struct fold *fold, size_t j, double threshold)
+{
+    const struct sae_description *d = fold->d;
+
+    if (d->threshold && d->threshold_form == THRESHOLD_LOG)
+        threshold = exp(threshold);
+    if (d->threshold_space == THRESHOLD_OF_SCALED)
+        threshold /= d->x_scale;
+    else if (fold->norms && fold->norms[j] > 0)
+        threshold /= fold->norms[j];
+    /* A negative threshold acts as 0: the relu of jumprelu comes with it. */
+    return fmin(fmax(threshold, 0), (double)FLT_MAX);
+}
+
 static enum status read_threshold(struct fold *fold, struct error *err)
 {
     const struct sae_description *d = fold->d;
@@ -342,14 +397,8 @@ static enum status read_threshold(struct fold *fold, struct error *err)
         st = error_nomem(err);
         goto out;
     }
-    for (size_t j = 0; j < n; j++) {
-        double threshold = values ? values[j] : single;
-
-        if (d->threshold && d->threshold_form == THRESHOLD_LOG)
-            threshold = exp(threshold);
-        /* A negative threshold acts as 0: the relu of jumprelu comes with it. */
-        fold->sae->threshold[j] = threshold > 0 ? round_down(threshold) : 0;
-    }
+    for (size_t j = 0; j < n; j++)
+        fold->sae->threshold[j] = round_down(fold_threshold(fold, j, values ? values[j] : single));
 out:
     mem_free(values);
     return st;

@@ -2,8 +2,9 @@
  * sae/sae_fold.h - from a description to weights: sizes, scales, decoder.
  *
  *     W_enc'[i, j] = W_enc[i, j] x_scale s_j
- *     b_enc'[j]    = (b_enc[j] - sum_i subtract[i] W_enc[i, j]) s_j        s_j = z_scale
- * row_scale_j W_dec'[j, i] = W_dec[j, i] / (s_j x_scale) b_dec'[i]    = b_dec[i] / x_scale
+ *     b_enc'[j]    = (b_enc[j] - sum_i subtract[i] W_enc[i, j]) s_j
+ *     W_dec'[j, i] = W_dec[j, i] / (s_j x_scale)
+ *     b_dec'[i]    = b_dec[i] / x_scale                               s_j = z_scale row_scale_j
  *
  * in double, rounded once. The second pair is what makes z W_dec' + b_dec' the reconstruction of
  * the x that we are given from the z that we report.
@@ -23,7 +24,7 @@
  * Fill sizes, activation and, unless only facts are read, arrays of an empty `sae` from a
  * description that leaves nothing open. What was filled before a failure is the caller's to
  * release. STATUS_FORMAT: tensors that are missing, of a wrong shape or not finite; STATUS_NOMEM
- * also when the machine cannot hold the weights. Memory beyond `sae`: a few MiB and 16 bytes a
+ * also when the machine cannot hold the weights. Memory beyond `sae`: a few MiB and 32 bytes a
  * latent.
  */
 MUST_CHECK

@@ -18,7 +18,7 @@ const struct setting sae_override_settings[] = {
      .offset = offsetof(struct sae_overrides, format),
      .fallback = "auto",
      .empty = "auto",
-     .help = "layout of the SAE's files: auto, saelens, sparsify"},
+     .help = "layout of the SAE's files: auto, or a name from docs/formats.md"},
     {.name = "k",
      .type = SETTING_U32,
      .offset = offsetof(struct sae_overrides, k),
@@ -47,13 +47,14 @@ const struct setting sae_override_settings[] = {
 void sae_description_init(struct sae_description *description)
 {
     *description = (struct sae_description){
-        .x_scale = 1, .z_scale = 1, .k = NAN, .threshold_value = NAN, .declared_l0 = NAN};
+        .x_scale = 1, .k = NAN, .threshold_value = NAN, .declared_l0 = NAN};
 }
 
 void sae_description_release(struct sae_description *description)
 {
     mem_free(description->model);
     mem_free(description->hook);
+    text_release(&description->detected);
     text_release(&description->warnings);
     *description = (struct sae_description){0};
 }
@@ -69,12 +70,47 @@ void sae_warn(struct sae_description *description, const char *format, ...)
     va_end(args);
 }
 
+void sae_detected(struct sae_description *description, const char *format, ...)
+{
+    struct text *out = &description->detected;
+    va_list args;
+
+    if (out->length)
+        text_append(out, ", ");
+    va_start(args, format);
+    text_append_va(out, format, args);
+    va_end(args);
+    for (size_t i = 0; i < out->length; i++) /* names of files may hold anything */
+        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
+            out->data[i] = '?';
+}
+
+size_t sae_description_d_in(const struct sae_description *description,
+                            const struct tensor_source *source)
+{
+    const struct tensor_entry *w_enc = tensor_source_find(source, description->w_enc);
+    bool latents_first = description->w_enc_layout == WEIGHT_LATENTS_FEATURES;
+
+    return w_enc && w_enc->shape.rank == 2 ? (size_t)w_enc->shape.dims[latents_first ? 1 : 0] : 0;
+}
+
 /* Tensors that decide what fires: one that is there and unused may mean a wrong configuration. */
 static void warn_unused(struct sae_description *d, const struct tensor_source *source)
 {
-    static const char *const deciding[] = {"threshold", "log_threshold", "topk_threshold",
-                                           "b_gate",    "r_mag",         "b_mag"};
-    const char *const used[] = {d->threshold, d->b_gate, d->r_mag, d->b_mag};
+    static const char *const deciding[] = {
+        "threshold",
+        "log_threshold",
+        "topk_threshold",
+        "log_jumprelu_threshold",
+        "activation_function.log_jumprelu_threshold",
+        "activation_function.threshold",
+        "b_gate",
+        "r_mag",
+        "b_mag",
+        "gate_bias",
+        "mag_bias",
+    };
+    const char *const used[] = {d->threshold, d->spare, d->b_gate, d->r_mag, d->b_mag};
 
     for (size_t i = 0; i < sizeof(deciding) / sizeof(deciding[0]); i++) {
         bool unused = tensor_source_find(source, deciding[i]) != NULL;
@@ -122,6 +158,7 @@ static enum status apply_overrides(struct sae_description *d, const struct sae_o
                              overrides->threshold);
         d->threshold = NULL;
         d->threshold_value = overrides->threshold;
+        d->threshold_space = THRESHOLD_OF_LATENT;
     }
     if (!isnan(overrides->norm_factor)) {
         if (!(overrides->norm_factor > 0 && overrides->norm_factor <= FLT_MAX))
@@ -144,9 +181,11 @@ static enum status check_complete(const struct sae_description *d, struct error 
                          "trained on activations scaled by a factor that is not in the files; set "
                          "sae.norm_factor");
     if (sae_takes_k(d) && isnan(d->k))
-        return error_set(err, STATUS_INVALID, "%s without k; set sae.k",
-                         activation_name(d->activation));
+        return error_set(err, STATUS_INVALID, "%s",
+                         d->question ? d->question : "top-k without k; set sae.k");
     if (d->activation == ACTIVATION_JUMPRELU && !d->threshold && isnan(d->threshold_value)) {
+        if (d->question)
+            return error_set(err, STATUS_INVALID, "%s", d->question);
         if (d->k_instead)
             return error_set(err, STATUS_INVALID,
                              "batch top-k without a threshold; set sae.threshold, or sae.k for "
@@ -155,6 +194,18 @@ static enum status check_complete(const struct sae_description *d, struct error 
                          "jumprelu without the tensor 'threshold'; set sae.threshold");
     }
     return STATUS_OK;
+}
+
+static void append_jumprelu(const struct sae_description *d, struct text *out)
+{
+    bool scaled = d->threshold_space == THRESHOLD_OF_SCALED;
+
+    if (isnan(d->threshold_value))
+        text_append(out, ", jumprelu with a threshold per latent");
+    else
+        text_appendf(out, ", jumprelu above %g", d->threshold_value / (scaled ? d->x_scale : 1));
+    if (d->threshold_space == THRESHOLD_OF_STRENGTH)
+        text_append(out, " of latent times decoder norm");
 }
 
 /* "x - b_dec, relu, top 32 per token" */
@@ -172,17 +223,14 @@ static void append_formula(const struct sae_description *d, struct text *out)
         text_appendf(out, " - %s", d->subtract);
     if (d->row_scale == ROW_SCALE_DECODER_NORM)
         text_append(out, ", times decoder norms");
-    if (d->z_scale != 1)
-        text_appendf(out, ", times %g", d->z_scale);
+    if (d->unscale && d->x_scale != 1)
+        text_appendf(out, ", divided by %g again", d->x_scale);
     switch (d->activation) {
     case ACTIVATION_TANH_RELU:
         text_append(out, ", tanh of relu");
         break;
     case ACTIVATION_JUMPRELU:
-        if (isnan(d->threshold_value))
-            text_append(out, ", jumprelu with a threshold per latent");
-        else
-            text_appendf(out, ", jumprelu above %g", d->threshold_value);
+        append_jumprelu(d, out);
         break;
     case ACTIVATION_TOPK:
         text_appendf(out, ", relu, top %g per token", d->k);
@@ -218,10 +266,12 @@ static enum status note_facts(struct sae *sae, const struct tensor_source *sourc
     sae->path = mem_strdup(files->path);
     sae->dtype = mem_strdup(dtype_name(w_enc->dtype));
     sae->formula = mem_strdup(text_string(&formula));
+    sae->detected = mem_strdup(text_string(&d->detected));
     if (d->warnings.length)
         sae->warnings = mem_strdup(text_string(&d->warnings));
-    ok = sae->scheme && sae->path && sae->dtype && sae->formula && !formula.failed &&
-         !d->warnings.failed && (sae->warnings || !d->warnings.length);
+    ok = sae->scheme && sae->path && sae->dtype && sae->formula && sae->detected &&
+         !formula.failed && !d->detected.failed && !d->warnings.failed &&
+         (sae->warnings || !d->warnings.length);
     text_release(&formula);
     sae->model = d->model;
     sae->hook = d->hook;
@@ -237,7 +287,7 @@ static enum status note_facts(struct sae *sae, const struct tensor_source *sourc
 static enum status find_scheme(const char *name, const struct sae_scheme **scheme,
                                struct error *err)
 {
-    const char *names[16] = {"auto"};
+    const char *names[SAE_SCHEMES_MAX + 2] = {"auto"};
     const char *nearest;
     struct text known = {0};
     size_t n = 1;
@@ -270,31 +320,62 @@ static enum status find_scheme(const char *name, const struct sae_scheme **schem
     return st;
 }
 
-/* A file whose name says nothing: its tensors decide. */
-static enum status match_tensors(struct sae_found *found, const struct tensor_source *source,
-                                 struct error *err)
+/* "saelens (cfg.json is missing) and circuit_tracer" */
+static void append_scheme(const struct sae_scheme *scheme, const struct sae_files *files,
+                          const char *separator, struct text *out)
 {
-    struct text names = {0};
+    text_appendf(out, "%s%s", separator, scheme->name);
+    if (scheme->needs && !sae_files_beside(files, scheme->needs))
+        text_appendf(out, " (%s is missing)", scheme->needs);
+}
+
+static enum status refuse_all(const struct sae_found *found, const struct tensor_source *source,
+                              struct error *err)
+{
+    struct text names = {0}, schemes = {0};
     enum status st;
 
-    for (size_t i = 0; sae_schemes[i]; i++) {
-        const struct sae_scheme *scheme = sae_schemes[i];
-
-        if (!scheme->fits || !scheme->fits(&found->files, source))
-            continue;
-        if (found->scheme)
-            return error_set(err, STATUS_INVALID, "fits %s and %s; set sae.format",
-                             found->scheme->name, scheme->name);
-        found->scheme = scheme;
-    }
-    if (found->scheme)
-        return STATUS_OK;
+    for (size_t i = 0; i < found->n_schemes; i++)
+        text_appendf(&schemes, "%s%s", i ? " or " : " of ", found->schemes[i]->name);
     tensor_names(source, &names);
-    st = error_set(err, STATUS_FORMAT,
-                   "not an SAE by its tensors (%s); expected W_enc and b_dec (SAELens), or "
-                   "encoder.weight, W_dec and a cfg.json beside the file (sparsify)",
-                   text_string(&names));
+    st =
+        error_set(err, STATUS_FORMAT,
+                  "not an SAE%s by its tensors (%s); docs/formats.md has the layouts that are read",
+                  text_string(&schemes), text_string(&names));
     text_release(&names);
+    text_release(&schemes);
+    return st;
+}
+
+/*
+ * A file that one scheme claims by the files beside it is that scheme's, whatever its tensors: what
+ * is missing has a better message there. Else the tensors decide, and leave no choice to us.
+ */
+static enum status choose_scheme(const struct sae_found *found, const struct tensor_source *source,
+                                 const struct sae_scheme **chosen, struct error *err)
+{
+    const struct sae_scheme *const *schemes = found->n_schemes ? found->schemes : sae_schemes;
+    struct text fitting = {0};
+    size_t n = 0;
+    enum status st = STATUS_OK;
+
+    *chosen = found->schemes[0];
+    if (found->n_schemes == 1)
+        return STATUS_OK;
+    for (size_t i = 0; found->n_schemes ? i < found->n_schemes : schemes[i] != NULL; i++) {
+        if (!schemes[i]->fits(&found->files, source))
+            continue;
+        append_scheme(schemes[i], &found->files, n++ ? " and " : "", &fitting);
+        *chosen = schemes[i];
+    }
+    if (n == 0)
+        st = refuse_all(found, source, err);
+    else if (n > 1)
+        st = error_set(err, STATUS_INVALID, "its tensors fit %s; set sae.format",
+                       text_string(&fitting));
+    else if (!(*chosen)->describe)
+        st = sae_refuse_unread(&found->files, *chosen, err);
+    text_release(&fitting);
     return st;
 }
 
@@ -304,7 +385,7 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     struct sae_found found = {0};
     struct tensor_source source = {0};
     struct sae_description description;
-    const struct sae_scheme *only;
+    const struct sae_scheme *only, *scheme;
     enum status st;
 
     sae_description_init(&description);
@@ -317,15 +398,14 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = tensor_source_open(&source, found.files.path, err);
     if (st)
         goto out;
-    if (!found.scheme) {
-        st = match_tensors(&found, &source, err);
-        if (st)
-            goto out;
-    }
-    assert(found.scheme);
-    st = found.scheme->describe(&found.files, &source, &description, err);
+    st = choose_scheme(&found, &source, &scheme, err);
     if (st)
         goto out;
+    st = scheme->describe(&found.files, &source, &description, err);
+    if (st)
+        goto out;
+    if (only)
+        sae_detected(&description, "as sae.format says");
     if (!tensor_source_find(&source, description.w_enc)) {
         /* Before any question about settings: this may be another family altogether. */
         st = tensor_refuse_missing(&source, description.w_enc, err);
@@ -341,7 +421,7 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = sae_fold(sae, &source, &description, read, err);
     if (st)
         goto out;
-    st = note_facts(sae, &source, found.scheme, &found.files, &description, err);
+    st = note_facts(sae, &source, scheme, &found.files, &description, err);
     if (st)
         goto out;
     if (read != SAE_READ_FACTS)

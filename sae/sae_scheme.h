@@ -7,7 +7,12 @@
  *     a = z_scale * row_scale * ((norm(x) * x_scale - subtract) W_enc + b_enc)
  *     z = activation(a)
  *
+ * where z_scale is 1 / x_scale for families that report latents on the scale of x, else 1.
+ *
  * A new family is a new file with a struct sae_scheme, and a line in sae_schemes.
+ *
+ * A scheme is recognised by the set of files first (detect). Where that leaves several, or the
+ * name of a file says nothing, the names of its tensors decide (fits). Shapes never do.
  */
 #ifndef SAE_SAE_SCHEME_H
 #define SAE_SAE_SCHEME_H
@@ -18,21 +23,8 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "sae/sae.h"
+#include "sae/sae_files.h"
 #include "sae/tensor_source.h"
-
-/* A weights file and where it lies. */
-struct sae_files {
-    char *path;       /* the weights file */
-    char *folder;     /* its folder, "." at least */
-    const char *name; /* last part of `path` */
-};
-
-MUST_CHECK
-enum status sae_files_init(struct sae_files *files, const char *path, struct error *err);
-void sae_files_release(struct sae_files *files);
-
-/* Is there a file `name` (may be "../name") relative to the folder? */
-bool sae_files_beside(const struct sae_files *files, const char *name);
 
 /* Orientation of a weight matrix. It comes from the scheme, never from the shape: a square SAE is
  * legal. "Feature" is a component of x (or, for the decoder, of x_hat). */
@@ -51,6 +43,13 @@ enum row_scale {
 enum threshold_form {
     THRESHOLD_PLAIN,
     THRESHOLD_LOG,
+};
+
+/* What a threshold is compared with. */
+enum threshold_space {
+    THRESHOLD_OF_LATENT,   /* z as it is reported */
+    THRESHOLD_OF_SCALED,   /* z before it was brought back to the scale of x (unscale) */
+    THRESHOLD_OF_STRENGTH, /* z times the L2 norm of the latent's row of W_dec */
 };
 
 /* What the decoder gives back. */
@@ -72,16 +71,20 @@ struct sae_description {
     const char *w_enc;
     enum weight_layout w_enc_layout;
     const char *b_enc; /* [d_sae] */
-    double z_scale;
+    bool unscale;      /* z is divided by x_scale again: latents on the scale of x */
     enum row_scale row_scale;
+    size_t n_active; /* latents from here on never fire; 0: all may */
 
     enum activation activation;
     double k;              /* topk, topk_signed, groupmax; NaN: sae.k is needed */
     const char *threshold; /* jumprelu: [d_sae], or one element for all */
     enum threshold_form threshold_form;
+    enum threshold_space threshold_space;
     double threshold_value; /* jumprelu: that one element, where it is known; NaN without a
                              * tensor: sae.threshold is needed */
     bool k_instead;         /* batch top-k: sae.k may replace the threshold */
+    const char *question;   /* how to ask for what the activation lacks; NULL: in general words */
+    const char *spare;      /* a tensor that decides elsewhere, and is there to no purpose */
     const char *b_gate, *r_mag, *b_mag; /* gated: [d_sae] */
 
     const char *w_dec;
@@ -89,8 +92,9 @@ struct sae_description {
     const char *b_dec; /* [d_out] */
     enum sae_target target;
 
-    double declared_l0; /* NaN: unknown; k where there is one */
-    char *model, *hook; /* owned; NULL: unknown */
+    double declared_l0;   /* NaN: unknown; k where there is one */
+    char *model, *hook;   /* owned; NULL: unknown */
+    struct text detected; /* why it was taken for this family: a clause */
     struct text warnings;
 };
 
@@ -101,22 +105,36 @@ void sae_description_release(struct sae_description *description);
 /* A line for the user. printf-like. */
 void sae_warn(struct sae_description *description, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Another clause of why it was taken for this family. printf-like. */
+void sae_detected(struct sae_description *description, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Width of x by the encoder's shape; 0 if it has not two dimensions or is not there. */
+size_t sae_description_d_in(const struct sae_description *description,
+                            const struct tensor_source *source);
+
 struct sae_scheme {
     const char *name;   /* the value of sae.format */
     const char *family; /* for people */
+    const char *needs;  /* the configuration without which it cannot be read, or NULL */
 
-    /* Is this the weights file of such an SAE, by its name and the files beside it? */
+    /* Is this the weights file of such an SAE, by its name and the files beside it? May be NULL. */
     bool (*detect)(const struct sae_files *files);
 
-    /* The same by tensor names, for a file whose own name says nothing; may be NULL. */
+    /* Is it one of several files of the same SAE, and a better one lies beside it? Asked in a
+     * search only; may be NULL. */
+    bool (*outranked)(const struct sae_files *files);
+
+    /* The same as detect by tensor names, for a file whose own name says nothing. */
     bool (*fits)(const struct sae_files *files, const struct tensor_source *source);
 
-    /* Fill an initialised description. NULL: a family that we recognise but do not read. */
-    enum status (*describe)(const struct sae_files *files, const struct tensor_source *source,
+    /* Fill an initialised description; may enter a dict of the source. NULL: a family that we
+     * recognise but do not read. */
+    enum status (*describe)(const struct sae_files *files, struct tensor_source *source,
                             struct sae_description *description, struct error *err);
 };
 
-extern const struct sae_scheme *const sae_schemes[]; /* NULL-terminated */
+#define SAE_SCHEMES_MAX 24
+extern const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX]; /* NULL-terminated */
 
 extern const struct sae_scheme sae_scheme_saelens;
 extern const struct sae_scheme sae_scheme_sparsify;

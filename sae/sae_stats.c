@@ -291,6 +291,8 @@ void sae_describe(const struct sae *sae, const struct sae_stats *stats, struct t
         describe_stats(sae, stats, out);
     else if (sae->declared_l0 > 0)
         text_appendf(out, "; declared L0 %.6g", sae->declared_l0);
+    if (sae->detected && sae->detected[0])
+        text_appendf(out, "; detected: %s", sae->detected);
     list_findings(sae, stats, &findings);
     for (const char *line = text_string(&findings); *line;) {
         size_t n = strcspn(line, "\n");
@@ -368,6 +370,7 @@ void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, str
     hash128_hex(sae->hash, hex);
     text_append(out, "\"scheme\":");
     append_string(out, sae->scheme);
+    append_member(out, "detected", sae->detected);
     append_member(out, "activation", activation_name(sae->activation));
     append_member(out, "formula", sae->formula);
     append_member(out, "path", sae->path);

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 
@@ -228,4 +229,82 @@ enum status tensor_reader_matrix(const struct tensor_reader *reader,
         }
     }
     return bad.count ? refuse_nonfinite(entry, &bad, err) : STATUS_OK;
+}
+
+/* Bytes of an integer type, 0 for any other; negative of a signed one. */
+static int integer_bytes(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_U8:
+    case DTYPE_U16:
+    case DTYPE_U32:
+    case DTYPE_U64:
+        return (int)dtype_size(dtype);
+    case DTYPE_I8:
+    case DTYPE_I16:
+    case DTYPE_I32:
+    case DTYPE_I64:
+        return -(int)dtype_size(dtype);
+    default:
+        return 0;
+    }
+}
+
+static double integer_value(const unsigned char *bytes, int size)
+{
+    size_t n = (size_t)abs(size);
+    uint64_t value = 0;
+
+    for (size_t i = n; i-- > 0;)
+        value = value << 8 | bytes[i];
+    if (size < 0 && bytes[n - 1] & 0x80)
+        return -(double)((~value + 1) & (UINT64_MAX >> (64 - 8 * n)));
+    return (double)value;
+}
+
+enum status tensor_numbers(const struct tensor_source *source, const char *name, double *out,
+                           size_t n_max, size_t *n, struct error *err)
+{
+    const struct tensor_entry *entry = tensor_source_find(source, name);
+    int integer = entry ? integer_bytes(entry->dtype) : 0;
+    struct nonfinite bad = {0};
+
+    *n = 0;
+    if (!entry)
+        return STATUS_OK;
+    if (entry->count > n_max)
+        return error_set(err, STATUS_FORMAT, "tensor '%s': %llu elements, expected %s%zu", name,
+                         (unsigned long long)entry->count, n_max > 1 ? "at most " : "", n_max);
+    if (!integer && !dtype_is_float(entry->dtype))
+        return error_set(err, STATUS_FORMAT, "tensor '%s': %s, expected numbers", name,
+                         dtype_name(entry->dtype));
+    for (size_t i = 0; i < entry->count; i++) {
+        unsigned char bytes[8];
+        enum status st = tensor_source_read(source, entry, i, 1, bytes, err);
+
+        if (st)
+            return st;
+        if (integer)
+            out[i] = integer_value(bytes, integer);
+        else
+            tensor_to_f64(entry->dtype, bytes, 1, &out[i]);
+    }
+    scan_nonfinite(&bad, out, (size_t)entry->count, 0);
+    if (bad.count)
+        return refuse_nonfinite(entry, &bad, err);
+    *n = (size_t)entry->count;
+    return STATUS_OK;
+}
+
+enum status tensor_number(const struct tensor_source *source, const char *name, double *number,
+                          struct error *err)
+{
+    size_t n;
+    enum status st = tensor_numbers(source, name, number, 1, &n, err);
+
+    if (!st && n == 0)
+        *number = NAN;
+    if (!st && n == 0 && tensor_source_find(source, name))
+        st = error_set(err, STATUS_FORMAT, "tensor '%s': no elements, expected 1", name);
+    return st;
 }

@@ -66,6 +66,20 @@ MUST_CHECK
 enum status tensor_check_matrix(const struct tensor_entry *entry, enum weight_layout layout,
                                 size_t features, size_t latents, struct error *err);
 
+/*
+ * What a configuration would hold, but lies among the weights: the elements of a small tensor of
+ * floats or integers into out [n_max], *n of them, 0 if it is absent. STATUS_FORMAT: it has more,
+ * or holds something else, or one that is not finite.
+ */
+MUST_CHECK
+enum status tensor_numbers(const struct tensor_source *source, const char *name, double *out,
+                           size_t n_max, size_t *n, struct error *err);
+
+/* The same of exactly one element; NaN if it is absent. */
+MUST_CHECK
+enum status tensor_number(const struct tensor_source *source, const char *name, double *number,
+                          struct error *err);
+
 /* The message for an absent tensor: says which there are. */
 enum status tensor_refuse_missing(const struct tensor_source *source, const char *name,
                                   struct error *err);

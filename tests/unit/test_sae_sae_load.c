@@ -445,7 +445,7 @@ static void sae_load_checks_every_tensor(void **state)
     }
     parts_init(&p);
     p.items[0].shape = (struct shape){3, {2, 2, D_SAE}};
-    refuse(write_saelens("sae", &p, "\"architecture\": \"standard\""), NULL, STATUS_FORMAT,
+    refuse(write_saelens("sae", &p, "\"architecture\": \"standard\""), NULL, STATUS_UNSUPPORTED,
            "crosscoders");
     parts_init(&p);
     p.items[0].shape.dims[0] = 0;
@@ -610,7 +610,7 @@ static void sae_load_finds_the_one_sae_of_a_folder(void **state)
     refuse(scratch_path("find"), NULL, STATUS_FORMAT,
            "no SAE in it: found 'README.md', 'a/cfg.json', 'a/optimizer_state.pt'; expected");
     write_text("find/a", "sae_model.pt", "x");
-    refuse(scratch_path("find"), NULL, STATUS_UNSUPPORTED, "looks like a PyTorch file");
+    refuse(scratch_path("find"), NULL, STATUS_FORMAT, "optimizer_state.pt': 1 bytes");
     write_weights("find/a", "sparsity.safetensors", &p);
     write_saelens("find/a/sae", &p, "\"architecture\": \"standard\"");
     load(&sae, scratch_path("find"), NULL);
@@ -665,15 +665,18 @@ static void sae_load_searches_to_depth_8(void **state)
 
 static void sae_load_says_what_is_wrong_with_a_path(void **state)
 {
+    struct sae_overrides saelens_named = none;
+    char name[] = "saelens";
     struct parts p;
 
     (void)state;
+    saelens_named.format = name;
     parts_init(&p);
     refuse(scratch_path("absent"), NULL, STATUS_IO, "No such file");
     write_text("odd", "notes.txt", "x");
     refuse(scratch_path("odd/notes.txt"), NULL, STATUS_UNSUPPORTED, "not a .safetensors file");
     write_weights("odd", "l12.safetensors", &p);
-    refuse(scratch_path("odd/l12.safetensors"), NULL, STATUS_FORMAT,
+    refuse(scratch_path("odd/l12.safetensors"), &saelens_named, STATUS_FORMAT,
            "cfg.json is missing beside l12.safetensors; there are 'l12.safetensors', 'notes.txt'");
     p.items[0].name = "activations";
     write_weights("odd", "l12.safetensors", &p);
