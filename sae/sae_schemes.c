@@ -48,6 +48,8 @@ static const struct sae_scheme cross_layer = {
 const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_saelens,
     &sae_scheme_sparsify,
+    &sae_scheme_goodfire,
+    &sae_scheme_qresearch,
     &temporal,
     &mlsae,
     &cross_layer,
