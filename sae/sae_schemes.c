@@ -48,6 +48,7 @@ static const struct sae_scheme cross_layer = {
 const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_saelens,
     &sae_scheme_sparsify,
+    &sae_scheme_dictionary_learning,
     &sae_scheme_llama_scope,
     &sae_scheme_llama_scope_r1,
     &sae_scheme_llamascopium,
