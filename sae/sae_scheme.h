@@ -139,6 +139,8 @@ extern const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX]; /* NULL-term
 extern const struct sae_scheme sae_scheme_saelens;
 extern const struct sae_scheme sae_scheme_sparsify;
 extern const struct sae_scheme sae_scheme_dictionary_learning;
+extern const struct sae_scheme sae_scheme_gemma_scope;
+extern const struct sae_scheme sae_scheme_gemma_scope_2;
 extern const struct sae_scheme sae_scheme_llama_scope;
 extern const struct sae_scheme sae_scheme_llama_scope_r1;
 extern const struct sae_scheme sae_scheme_llamascopium;

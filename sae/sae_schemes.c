@@ -49,6 +49,8 @@ const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_saelens,
     &sae_scheme_sparsify,
     &sae_scheme_dictionary_learning,
+    &sae_scheme_gemma_scope,
+    &sae_scheme_gemma_scope_2,
     &sae_scheme_llama_scope,
     &sae_scheme_llama_scope_r1,
     &sae_scheme_llamascopium,
