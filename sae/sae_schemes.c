@@ -57,6 +57,7 @@ const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_goodfire,
     &sae_scheme_goodfire_r1,
     &sae_scheme_qresearch,
+    &sae_scheme_openai,
     &temporal,
     &mlsae,
     &cross_layer,
