@@ -148,5 +148,6 @@ extern const struct sae_scheme sae_scheme_goodfire;
 extern const struct sae_scheme sae_scheme_goodfire_r1;
 extern const struct sae_scheme sae_scheme_qresearch;
 extern const struct sae_scheme sae_scheme_openai;
+extern const struct sae_scheme sae_scheme_circuit_tracer;
 
 #endif

@@ -58,6 +58,7 @@ const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_goodfire_r1,
     &sae_scheme_qresearch,
     &sae_scheme_openai,
+    &sae_scheme_circuit_tracer,
     &temporal,
     &mlsae,
     &cross_layer,

@@ -676,6 +676,8 @@ static void sae_load_says_what_is_wrong_with_a_path(void **state)
     write_text("odd", "notes.txt", "x");
     refuse(scratch_path("odd/notes.txt"), NULL, STATUS_UNSUPPORTED, "not a .safetensors file");
     write_weights("odd", "l12.safetensors", &p);
+    refuse(scratch_path("odd/l12.safetensors"), NULL, STATUS_INVALID,
+           "its tensors fit saelens (cfg.json is missing) and circuit_tracer; set sae.format");
     refuse(scratch_path("odd/l12.safetensors"), &saelens_named, STATUS_FORMAT,
            "cfg.json is missing beside l12.safetensors; there are 'l12.safetensors', 'notes.txt'");
     p.items[0].name = "activations";
