@@ -149,5 +149,6 @@ extern const struct sae_scheme sae_scheme_goodfire_r1;
 extern const struct sae_scheme sae_scheme_qresearch;
 extern const struct sae_scheme sae_scheme_openai;
 extern const struct sae_scheme sae_scheme_circuit_tracer;
+extern const struct sae_scheme sae_scheme_hook_z;
 
 #endif

@@ -59,6 +59,7 @@ const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_qresearch,
     &sae_scheme_openai,
     &sae_scheme_circuit_tracer,
+    &sae_scheme_hook_z,
     &temporal,
     &mlsae,
     &cross_layer,
