@@ -144,6 +144,7 @@ extern const struct sae_scheme sae_scheme_gemma_scope_2;
 extern const struct sae_scheme sae_scheme_llama_scope;
 extern const struct sae_scheme sae_scheme_llama_scope_r1;
 extern const struct sae_scheme sae_scheme_llamascopium;
+extern const struct sae_scheme sae_scheme_qwen_scope;
 extern const struct sae_scheme sae_scheme_goodfire;
 extern const struct sae_scheme sae_scheme_goodfire_r1;
 extern const struct sae_scheme sae_scheme_qresearch;

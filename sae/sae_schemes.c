@@ -54,6 +54,7 @@ const struct sae_scheme *const sae_schemes[SAE_SCHEMES_MAX] = {
     &sae_scheme_llama_scope,
     &sae_scheme_llama_scope_r1,
     &sae_scheme_llamascopium,
+    &sae_scheme_qwen_scope,
     &sae_scheme_goodfire,
     &sae_scheme_goodfire_r1,
     &sae_scheme_qresearch,
