@@ -185,6 +185,7 @@ enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs 
     forget_path(&what.input.features, "");
     forget_path(&what.sae.path, "");
     forget_path(&what.sae.labels, "");
+    forget_path(&what.sae.overrides.cache, "");
     forget_path(&what.quality.probe, "recon");
     forget_path(&what.quality.fit_labels, "field");
     forget_path(&what.difficulty.probe, "");
@@ -212,10 +213,10 @@ enum status inputs_encode_key(struct hash128 *key, const struct inputs *inputs,
                  recipe->sae.overrides.format ? recipe->sae.overrides.format : "auto",
                  recipe->sae.overrides.k);
     text_appendf(&all, "layer %lld ", (long long)recipe->input.layer);
-    text_appendf(&all, "pooling %d limit %llu prompt %s force %d sink ", recipe->sae.pooling,
-                 (unsigned long long)recipe->input.limit,
-                 recipe->input.fields.prompt ? recipe->input.fields.prompt : "",
-                 recipe->sae.force_hook);
+    text_appendf(
+        &all, "pooling %d precision %d limit %llu prompt %s force %d sink ", recipe->sae.pooling,
+        recipe->sae.precision, (unsigned long long)recipe->input.limit,
+        recipe->input.fields.prompt ? recipe->input.fields.prompt : "", recipe->sae.force_hook);
     text_append_double(&all, recipe->sae.sink_norm);
     text_append(&all, " threshold ");
     text_append_double(&all, recipe->sae.overrides.threshold);

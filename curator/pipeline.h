@@ -56,8 +56,8 @@ MUST_CHECK
 enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err);
 
 /*
- * sae_prepare() as the recipe wants it, told to the log; where the CPU has nothing for `fast`, codes
- * are exact, with a warning. STATUS_NOMEM, STATUS_CANCELED.
+ * sae_prepare() as the recipe wants it, told to the log; where the CPU has nothing for `fast`,
+ * codes are exact, with a warning. STATUS_NOMEM, STATUS_CANCELED, STATUS_IO.
  */
 MUST_CHECK
 enum status pipeline_prepare_sae(struct sae *sae, const struct recipe *recipe,

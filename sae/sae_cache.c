@@ -52,9 +52,14 @@ static void make_header(struct header *header, struct hash128 key,
 static char *file_path(const char *dir, struct hash128 key, const char *name)
 {
     char hex[HASH128_HEX_SIZE];
+    char *path;
 
     hash128_hex(key, hex);
-    return text_format("%s/%s.%s", dir, hex, name);
+    path = text_format("%s/%s-%s.saerl", dir, hex, name);
+    for (char *c = path ? strrchr(path, '/') : NULL; c && *c; c++)
+        if (*c == ' ')
+            *c = '-';
+    return path;
 }
 
 static bool has_header(int fd, const struct header *expected)

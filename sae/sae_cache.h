@@ -35,8 +35,9 @@ struct sae_cache {
 };
 
 /*
- * Map DIR/KEY.NAME if it is there and its arrays have the sizes that are asked for: then *found,
- * and the data of each array points into the map, aligned to a page. Not found is STATUS_OK.
+ * Map DIR/KEY-NAME.saerl if it is there and its arrays have the sizes that are asked for: then
+ * *found, and the data of each array points into the map, aligned to a page. Not found is
+ * STATUS_OK.
  */
 MUST_CHECK
 enum status sae_cache_open(struct sae_cache *cache, bool *found, const char *dir,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "sae/sae_cache.h"
 #include "sae/sae_find.h"
 #include "sae/sae_fold.h"
 #include "sae/sae_scheme.h"
@@ -39,6 +40,12 @@ const struct setting sae_override_settings[] = {
      .fallback = "null",
      .empty = "null",
      .help = "multiplies x, where the SAE was trained on activations scaled by a constant"},
+    {.name = "cache",
+     .type = SETTING_PATH,
+     .offset = offsetof(struct sae_overrides, cache),
+     .fallback = "null",
+     .empty = "null",
+     .help = "folder where weights are kept as they are multiplied, for the next start"},
     {.name = NULL},
 };
 
@@ -379,6 +386,121 @@ static enum status choose_scheme(const struct sae_found *found, const struct ten
     return st;
 }
 
+/* Cache ---------------------------------------------------------------------------------------- */
+
+enum {
+    CACHE_W_ENC,
+    CACHE_B_ENC,
+    CACHE_THRESHOLD,
+    CACHE_R_MAG,
+    CACHE_B_MAG,
+    CACHE_W_DEC,
+    CACHE_B_DEC,
+    CACHE_ARRAYS
+};
+
+/* The arrays of an SAE whose sizes are known, with what it has of them. */
+static void list_arrays(const struct sae *sae, bool decoder,
+                        struct sae_cache_array arrays[CACHE_ARRAYS])
+{
+    bool gated = sae->activation == ACTIVATION_GATED;
+    size_t latents = sae->d_sae * sizeof(float), out = decoder ? sae->d_out * sizeof(float) : 0;
+
+    arrays[CACHE_W_ENC] = (struct sae_cache_array){sae->w_enc.data, sae->d_in * latents};
+    arrays[CACHE_B_ENC] = (struct sae_cache_array){sae->b_enc, latents};
+    arrays[CACHE_THRESHOLD] = (struct sae_cache_array){
+        sae->threshold, gated || sae->activation == ACTIVATION_JUMPRELU ? latents : 0};
+    arrays[CACHE_R_MAG] = (struct sae_cache_array){sae->r_mag, gated ? latents : 0};
+    arrays[CACHE_B_MAG] = (struct sae_cache_array){sae->b_mag, gated ? latents : 0};
+    arrays[CACHE_W_DEC] = (struct sae_cache_array){sae->w_dec.data, sae->d_sae * out};
+    arrays[CACHE_B_DEC] = (struct sae_cache_array){sae->b_dec, out};
+}
+
+/* The map is read only, and so is an SAE once it is loaded. */
+static float *floats(const struct sae_cache_array *array)
+{
+    return (float *)(uintptr_t)array->data;
+}
+
+static void take_arrays(struct sae *sae, const struct sae_cache_array arrays[CACHE_ARRAYS],
+                        enum sae_target target)
+{
+    sae->w_enc = (struct matrix){.data = floats(&arrays[CACHE_W_ENC]),
+                                 .rows = sae->d_sae,
+                                 .cols = sae->d_in,
+                                 .stride = sae->d_in};
+    sae->b_enc = floats(&arrays[CACHE_B_ENC]);
+    sae->threshold = floats(&arrays[CACHE_THRESHOLD]);
+    sae->r_mag = floats(&arrays[CACHE_R_MAG]);
+    sae->b_mag = floats(&arrays[CACHE_B_MAG]);
+    if (!arrays[CACHE_W_DEC].data)
+        return;
+    sae->w_dec = (struct matrix){.data = floats(&arrays[CACHE_W_DEC]),
+                                 .rows = sae->d_sae,
+                                 .cols = sae->d_out,
+                                 .stride = sae->d_out};
+    sae->b_dec = floats(&arrays[CACHE_B_DEC]);
+    sae->reconstructs = target == SAE_TARGET_INPUT;
+}
+
+/* All that decides what is made of the weights, beside their bytes. */
+static enum status cache_key(struct hash128 *key, const struct sae *sae,
+                             const struct sae_description *d, bool decoder, struct error *err)
+{
+    const char *const names[] = {d->subtract, d->w_enc, d->b_enc, d->threshold, d->b_gate,
+                                 d->r_mag,    d->b_mag, d->w_dec, d->b_dec};
+    struct text all = {0};
+    char hex[HASH128_HEX_SIZE];
+    enum status st;
+
+    hash128_hex(sae->hash, hex);
+    text_appendf(&all, "saerl %s %s %zu %zu %zu %d %d %a %d %d %d %zu %d %a %d %d %a %d",
+                 SAERL_VERSION, hex, sae->d_in, sae->d_sae, sae->d_out, decoder, (int)d->norm,
+                 d->x_scale, (int)d->w_enc_layout, d->unscale, (int)d->row_scale, d->n_active,
+                 (int)d->activation, d->k, (int)d->threshold_form, (int)d->threshold_space,
+                 d->threshold_value, (int)d->w_dec_layout);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        text_appendf(&all, " %s", names[i] ? names[i] : "-");
+    st = text_check(&all, err);
+    if (!st)
+        *key = hash128(text_string(&all), all.length);
+    text_release(&all);
+    return st;
+}
+
+/* As sae_fold(), from the cache or into it. */
+static enum status fold_cached(struct sae *sae, const struct tensor_source *source,
+                               const struct sae_description *d, const char *dir, enum sae_read read,
+                               struct error *err)
+{
+    bool decoder = read == SAE_READ_ALL && tensor_source_find(source, d->w_dec), found;
+    struct sae_cache_array arrays[CACHE_ARRAYS];
+    enum status st;
+
+    sae->cache_dir = mem_strdup(dir);
+    if (!sae->cache_dir)
+        return error_nomem(err);
+    st = sae_fold(sae, source, d, SAE_READ_FACTS, err);
+    if (!st)
+        st = cache_key(&sae->cache_key, sae, d, decoder, err);
+    if (st)
+        return st;
+    list_arrays(sae, decoder, arrays);
+    st = sae_cache_open(&sae->cache, &found, dir, sae->cache_key, "weights", arrays, CACHE_ARRAYS,
+                        err);
+    if (!st && found) {
+        take_arrays(sae, arrays, d->target);
+        return STATUS_OK;
+    }
+    if (!st)
+        st = sae_fold(sae, source, d, read, err);
+    if (st)
+        return st;
+    list_arrays(sae, decoder, arrays);
+    st = sae_cache_store(dir, sae->cache_key, "weights", arrays, CACHE_ARRAYS, err);
+    return st ? error_wrap(err, st, "sae.cache") : STATUS_OK;
+}
+
 static enum status load(struct sae *sae, const char *path, const struct sae_overrides *overrides,
                         enum sae_read read, struct error *err)
 {
@@ -418,14 +540,16 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = check_complete(&description, err);
     if (st)
         goto out;
-    st = sae_fold(sae, &source, &description, read, err);
-    if (st)
-        goto out;
-    st = note_facts(sae, &source, scheme, &found.files, &description, err);
-    if (st)
-        goto out;
     if (read != SAE_READ_FACTS)
         st = hash_file(&sae->hash, NULL, found.files.path, err);
+    if (st)
+        goto out;
+    if (overrides->cache && read != SAE_READ_FACTS)
+        st = fold_cached(sae, &source, &description, overrides->cache, read, err);
+    else
+        st = sae_fold(sae, &source, &description, read, err);
+    if (!st)
+        st = note_facts(sae, &source, scheme, &found.files, &description, err);
 out:
     sae_description_release(&description);
     tensor_source_close(&source);

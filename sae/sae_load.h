@@ -25,9 +25,10 @@ struct sae_overrides {
     uint32_t k;         /* 0: as the file says */
     double threshold;   /* NaN: as the file says */
     double norm_factor; /* NaN: as the file says; multiplies x */
+    char *cache;        /* folder for what loading makes, NULL for none: see sae/sae_cache.h */
 };
 
-/* Rows for struct sae_overrides: format, k, threshold, norm_factor. */
+/* Rows for struct sae_overrides: format, k, threshold, norm_factor, cache. */
 extern const struct setting sae_override_settings[];
 
 /*

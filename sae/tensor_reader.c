@@ -15,14 +15,19 @@
  * not those so narrow that it would matter for the size of the tile. */
 #define ROW_PADDING 8
 #define PADDED_MIN 64
-#define TILE_VALUES (TILE_ELEMENTS + TILE_ELEMENTS / PADDED_MIN * ROW_PADDING)
+#define TILE_VALUES(elements) ((elements) + (elements) / PADDED_MIN * ROW_PADDING)
 
 enum status tensor_reader_init(struct tensor_reader *reader, const struct tensor_source *source,
                                struct error *err)
 {
+    uint64_t largest = 1;
+
+    for (size_t i = 0; i < source->n_entries; i++)
+        largest = source->entries[i].count > largest ? source->entries[i].count : largest;
+    largest = largest < TILE_ELEMENTS ? largest : TILE_ELEMENTS;
     *reader = (struct tensor_reader){.source = source};
-    reader->raw = mem_alloc(TILE_ELEMENTS, sizeof(double));
-    reader->values = mem_alloc(TILE_VALUES, sizeof(double));
+    reader->raw = mem_alloc((size_t)largest, sizeof(double));
+    reader->values = mem_alloc(TILE_VALUES(largest), sizeof(double));
     if (reader->raw && reader->values)
         return STATUS_OK;
     tensor_reader_release(reader);

@@ -1,8 +1,8 @@
 /*
  * sae/tensor_reader.h - vectors and weight matrices from a tensor source, checked, in double.
  *
- * Reading takes 17 MiB whatever the size of a tensor. A value that float32 cannot hold, NaN and
- * infinity first, is STATUS_FORMAT; the message counts them and says where the first is.
+ * Reading takes 17 MiB at most, whatever the size of a tensor. A value that float32 cannot hold,
+ * NaN and infinity first, is STATUS_FORMAT; the message counts them and says where the first is.
  */
 #ifndef SAE_TENSOR_READER_H
 #define SAE_TENSOR_READER_H

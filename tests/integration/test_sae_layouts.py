@@ -85,6 +85,26 @@ class Layouts(SaerlCase):
     def test_bundled(self):
         self.check_all(SOURCE / "tests" / "golden" / "sae")
 
+    def test_same_bytes_however_encoded(self):
+        """Any CPU level, any number of threads, `fast` where margins are wide, the cache, empty
+        and filled: one and the same feature store."""
+        root = SOURCE / "tests" / "golden" / "sae"
+        cases = json.loads((root / "manifest.json").read_text())["cases"]
+        levels = ("scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx")
+        ways = [["--cpu-mask", level] for level in levels]
+        ways += [["--threads", "3"], ["--set", "sae.precision=fast"]]
+        ways += [["--set", "sae.cache=kept"]] * 2
+        for case in cases:
+            if case["canonical"]["act"] == "batch_topk":
+                continue
+            with self.subTest(case["name"]):
+                self.encode(root, case)
+                expected = (self.dir / "f.safetensors").read_bytes()
+                for way in ways:
+                    self.encode(root, case, *way)
+                    self.assertEqual((self.dir / "f.safetensors").read_bytes(), expected, way)
+        self.assertTrue(list((self.dir / "kept").glob("*-weights.saerl")))
+
     @unittest.skipUnless(SHARED.exists(), "no ../shared")
     def test_shared(self):
         self.check_all(SHARED / "sae")
