@@ -17,6 +17,7 @@ struct candidates {
     float *most;  /* and at most this */
     uint32_t *latent;
     size_t n, max;
+    size_t prune_at; /* n at which it is worth raising the cut-off; at most max */
 };
 
 /* The k-th largest of x [n], none negative or NaN, 1 <= k <= n: by halving the range of floats,

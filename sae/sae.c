@@ -200,7 +200,7 @@ void sae_workspace_free(struct sae_workspace *ws)
     mem_free(ws);
 }
 
-/* k, and some room, so that pruning is rare: its cost does not depend on how much it removes. */
+/* k, and room for those that a wide margin lets in. */
 static size_t candidates_max(const struct sae *sae)
 {
     size_t room = 3 * (size_t)sae->k + 64;
@@ -510,14 +510,24 @@ static void prune(const struct sae *sae, struct sae_workspace *ws, uint32_t t)
         prune_topk(sae, ws, t);
 }
 
+/* Once k more have come a new cut-off keeps out half of those that the old one lets in. */
+static void set_prune_at(const struct sae *sae, struct candidates *candidates)
+{
+    candidates->prune_at = candidates->n + sae->k + 32;
+    if (candidates->prune_at > candidates->max)
+        candidates->prune_at = candidates->max;
+}
+
 /* Take a latent whose value lies between two bounds as a candidate. False: no room. */
 static bool add_candidate(const struct sae *sae, struct sae_workspace *ws, uint32_t t,
                           uint32_t latent, float least, float most)
 {
     struct candidates *candidates = &ws->candidates[t];
 
-    if (candidates->n == candidates->max)
+    if (candidates->n == candidates->prune_at) {
         prune(sae, ws, t);
+        set_prune_at(sae, candidates);
+    }
     if (candidates->n == candidates->max)
         return false;
     candidates->least[candidates->n] = least > 0 ? least : 0;
@@ -709,6 +719,7 @@ static void clear_token(const struct sae *sae, struct sae_workspace *ws, uint32_
     if (!sae->k)
         return;
     ws->candidates[t].n = 0;
+    set_prune_at(sae, &ws->candidates[t]);
     ws->cutoff[t] = 0;
     ws->overflowed[t] = 0;
     if (ws->best)
