@@ -7,7 +7,7 @@
 #include "linalg/product_internal.h"
 
 enum {
-    TOKENS = 6, /* 24 sums, 4 registers of latents and 1 of a token: 29 of 32 */
+    TOKENS = 6, /* 24 sums, 4 registers of latents, 2 of tokens: 30 of 32 */
     LATENTS = 16
 };
 
@@ -23,6 +23,9 @@ static inline void multiply_tile(const float *x, const float *w, size_t words, f
             sums[t][l] = vld1q_f32(c + t * stride + 4 * l);
     }
     for (size_t p = 0; p < words; p++) {
+        /* Loaded one by one, six tokens take six registers and two sums are left without. */
+        const float32x4_t low = vld1q_f32(x + p * TOKENS);
+        const float32x2_t high = vld1_f32(x + p * TOKENS + 4);
         float32x4_t latents[4];
 
 #pragma GCC unroll 4
@@ -30,11 +33,11 @@ static inline void multiply_tile(const float *x, const float *w, size_t words, f
             latents[l] = vld1q_f32(w + p * PRODUCT_LATENTS + 4 * l);
 #pragma GCC unroll 6
         for (size_t t = 0; t < TOKENS; t++) {
-            float32x4_t token = vdupq_n_f32(x[p * TOKENS + t]);
+            float token = t < 4 ? low[t] : high[t - 4];
 
 #pragma GCC unroll 4
             for (size_t l = 0; l < 4; l++)
-                sums[t][l] = vfmaq_f32(sums[t][l], token, latents[l]);
+                sums[t][l] = vfmaq_n_f32(sums[t][l], latents[l], token);
         }
     }
 #pragma GCC unroll 6

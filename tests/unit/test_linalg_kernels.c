@@ -359,6 +359,8 @@ static void kernels_init_keeps_to_the_flags_it_is_given(void **state)
     assert_int_equal(kernels.cpu_flags, flags);
     if (flags & CPU_AVX512)
         assert_string_equal(kernels.name, "avx512");
+    if (flags & CPU_NEON)
+        assert_string_equal(kernels.name, "neon");
     print_message("this CPU: %s\n", cpu_level_name(flags));
 }
 

@@ -214,6 +214,8 @@ static void product_find_keeps_to_the_flags_it_is_given(void **state)
         assert_string_equal(product_find(CPU_AVX2, PRODUCT_F32)->name, "f32 avx2");
     if (flags & CPU_AVX512)
         assert_string_equal(product_find(CPU_AVX2 | CPU_AVX512, PRODUCT_F32)->name, "f32 avx512");
+    if (flags & CPU_NEON)
+        assert_string_equal(product_find(CPU_NEON, PRODUCT_F32)->name, "f32 neon");
     assert_null(product_find(CPU_AVX2 | CPU_AVX512, PRODUCT_BF16));
     assert_null(product_find(CPU_AVX2 | CPU_AVX512, PRODUCT_INT8));
 }
