@@ -25,3 +25,9 @@ git
 libc6-dbg valgrind
 shellcheck
 '
+
+# For scripts/cross_arm.sh, which unpacks the arm64 packages of what is linked by itself.
+cross_packages='
+gcc-aarch64-linux-gnu
+qemu-user
+'

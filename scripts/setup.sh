@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what is missing from Debian: setup.sh [--test]
+# Installs what is missing from Debian: setup.sh [--test | --cross]
 #
-#   --test   also what scripts/test.sh needs beside the build
+#   --test    also what scripts/test.sh needs beside the build
+#   --cross   also what scripts/cross_arm.sh needs beside the build
 #
 # Touches nothing when all is there, so it needs no rights and no network then.
 set -eu
@@ -14,8 +15,9 @@ packages=$build_packages
 case ${1:-} in
 '') ;;
 --test) packages="$packages $test_packages" ;;
+--cross) packages="$packages $cross_packages" ;;
 *)
-    echo "usage: $0 [--test]" >&2
+    echo "usage: $0 [--test | --cross]" >&2
     exit 2
     ;;
 esac

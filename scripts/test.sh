@@ -5,6 +5,7 @@
 #   clang, sanitizers  every suite but lint again, under address and undefined-behaviour checks
 #   valgrind           the unit tests of the code that reads foreign files
 #   analysers          cppcheck, clang-tidy, shellcheck (scripts/analyse.sh)
+#   64-bit Arm         linalg/ cross-compiled, its tests under qemu (scripts/cross_arm.sh)
 #
 #   --quick            the first only, and nothing is installed beyond the build's own needs
 #
@@ -101,6 +102,7 @@ if [ $quick = no ]; then
             --wrapper 'valgrind --quiet --error-exitcode=99 --leak-check=full'
     fi
     step 'analysers' scripts/analyse.sh build/test-gcc
+    step '64-bit Arm' scripts/cross_arm.sh
 fi
 
 awk '{ passed += $1; failed += $2; skipped += $3 }
