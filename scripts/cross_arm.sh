@@ -46,9 +46,9 @@ done
 # which nothing is installed, and the sources and keys of this system.
 fetch()
 {
-    mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial"
+    mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" || return 1
     : >"$dir/apt/status"
-    cat >"$dir/apt/conf" <<END
+    cat >"$dir/apt/conf" <<END || return 1
 APT::Architecture "arm64";
 APT::Architectures { "arm64"; };
 APT::Install-Recommends "false";
