@@ -20,7 +20,9 @@
  *     margin = |x'| |dw| + |dx| |w| + g(n) (|x'| |w'| + |b| + |threshold|) + 3 d_in FLT_MIN
  *
  * The norms of weights are the largest in a span of latents, those of dx and dw are measured, not
- * estimated; activations that arrive as bfloat16 have dx = 0 in bfloat16. int8 sums are exact.
+ * estimated; activations that arrive as bfloat16 have dx = 0 in bfloat16. int8 sums are exact; a
+ * token's few outliers are left out of them and multiplied by w itself in float32, so that the
+ * first two terms are those of the others.
  *
  * SAE_FAST takes the first two terms for what they are on average, not at worst: rounding errors of
  * different places are independent enough that x' . dw + dx . w has a deviation of

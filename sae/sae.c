@@ -203,8 +203,8 @@ void sae_workspace_free(struct sae_workspace *ws)
 /* k, and room for those that a wide margin lets in. */
 static size_t candidates_max(const struct sae *sae)
 {
-    size_t room = 3 * (size_t)sae->k + 64;
-    size_t n = sae->k + (room < 1024 ? room : 1024);
+    size_t room = 7 * (size_t)sae->k + 448;
+    size_t n = sae->k + (room < 4096 ? room : 4096);
 
     return n < sae->d_sae ? n : sae->d_sae;
 }

@@ -115,13 +115,14 @@ static enum status size_decoder(struct fold *fold, struct error *err)
  * A file may claim, with holes in it, more than any machine has; allocating that would succeed and
  * filling it would not.
  */
-static enum status check_memory(const struct fold *fold, enum sae_read read, struct error *err)
+enum status sae_fold_check_memory(const struct sae *sae, const struct tensor_source *source,
+                                  const struct sae_description *d, enum sae_read read,
+                                  struct error *err)
 {
-    const struct sae *sae = fold->sae;
     double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     double weights = (double)sae->d_sae * (double)sae->d_in;
 
-    if (read == SAE_READ_ALL && tensor_source_find(fold->reader.source, fold->d->w_dec))
+    if (read == SAE_READ_ALL && tensor_source_find(source, d->w_dec))
         weights += (double)sae->d_sae * (double)sae->d_out;
     weights *= sizeof(float);
     if (machine > 0 && weights > machine)
@@ -511,7 +512,7 @@ static enum status read_weights(struct fold *fold, enum sae_read read, struct er
 {
     enum status st;
 
-    st = check_memory(fold, read, err);
+    st = sae_fold_check_memory(fold->sae, fold->reader.source, fold->d, read, err);
     if (st)
         return st;
     st = read_scale(fold, err);
