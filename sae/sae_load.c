@@ -470,8 +470,8 @@ static enum status cache_key(struct hash128 *key, const struct sae *sae,
 
 /* As sae_fold(), from the cache or into it. */
 static enum status fold_cached(struct sae *sae, const struct tensor_source *source,
-                               const struct sae_description *d, const char *dir, enum sae_read read,
-                               struct error *err)
+                               const struct sae_description *d, const char *path, const char *dir,
+                               enum sae_read read, struct error *err)
 {
     bool decoder = read == SAE_READ_ALL && tensor_source_find(source, d->w_dec), found;
     struct sae_cache_array arrays[CACHE_ARRAYS];
@@ -481,6 +481,10 @@ static enum status fold_cached(struct sae *sae, const struct tensor_source *sour
     if (!sae->cache_dir)
         return error_nomem(err);
     st = sae_fold(sae, source, d, SAE_READ_FACTS, err);
+    if (!st)
+        st = sae_fold_check_memory(sae, source, d, read, err);
+    if (!st)
+        st = hash_file(&sae->hash, NULL, path, err);
     if (!st)
         st = cache_key(&sae->cache_key, sae, d, decoder, err);
     if (st)
@@ -540,14 +544,13 @@ static enum status load(struct sae *sae, const char *path, const struct sae_over
     st = check_complete(&description, err);
     if (st)
         goto out;
-    if (read != SAE_READ_FACTS)
-        st = hash_file(&sae->hash, NULL, found.files.path, err);
-    if (st)
-        goto out;
-    if (overrides->cache && read != SAE_READ_FACTS)
-        st = fold_cached(sae, &source, &description, overrides->cache, read, err);
-    else
+    if (read == SAE_READ_FACTS || !overrides->cache)
         st = sae_fold(sae, &source, &description, read, err);
+    else
+        st = fold_cached(sae, &source, &description, found.files.path, overrides->cache, read, err);
+    /* Last, since the weights decide first whether the file is one to read at all. */
+    if (!st && read != SAE_READ_FACTS && !overrides->cache)
+        st = hash_file(&sae->hash, NULL, found.files.path, err);
     if (!st)
         st = note_facts(sae, &source, scheme, &found.files, &description, err);
 out:
