@@ -50,6 +50,7 @@ struct engine {
     struct csr *codes;                 /* [blocks] */
     size_t n_blocks;
     enum sae_precision precision;
+    bool chosen; /* what sae.precision gives on this CPU */
     char name[48];
 
     size_t n_codes, n_missing, n_extra; /* against exact codes */
@@ -111,6 +112,16 @@ static void engine_release(struct engine *engine)
     mem_free(engine->codes);
 }
 
+/* Does a recipe that asks for this precision get this product? */
+static bool is_chosen(const struct bench *bench, const struct product *product,
+                      enum sae_precision precision)
+{
+    enum sae_precision given = precision;
+
+    return prefilter_choose(bench->cli->kernels.cpu_flags, bench->sae.d_in, &given) == product &&
+           given == precision;
+}
+
 static enum status add_engine(struct bench *bench, const struct product *product,
                               enum sae_precision precision, struct error *err)
 {
@@ -141,6 +152,7 @@ static enum status add_engine(struct bench *bench, const struct product *product
     if (st)
         return st;
     memcpy(engine->name, name, sizeof(name));
+    engine->chosen = is_chosen(bench, product, precision);
     for (unsigned i = 0; i < threads && !st; i++)
         st = sae_workspace_new(&engine->workspaces[i], &engine->sae, engine->kernels, err);
     return st;
@@ -232,8 +244,11 @@ static void print_text(const struct bench *bench, const struct bench_entry *entr
         if (i > 0) {
             const struct engine *e = &bench->engines[i - 1];
 
-            text_appendf(out, "  %zu missing, %zu extra of %zu", e->n_missing, e->n_extra,
-                         e->n_codes);
+            text_appendf(out, "  %zu missing, %zu extra of %zu%s", e->n_missing, e->n_extra,
+                         e->n_codes,
+                         !e->chosen                 ? ""
+                         : e->precision == SAE_FAST ? "; sae.precision: fast"
+                                                    : "; sae.precision: exact");
         }
         text_append_char(out, '\n');
     }
@@ -264,8 +279,8 @@ static void print_json(const struct bench *bench, const struct bench_entry *entr
         text_append(out, ",\"speed_against_sgemm\":");
         text_append_double(out, f.speed);
         if (e)
-            text_appendf(out, ",\"codes\":%zu,\"missing\":%zu,\"extra\":%zu", e->n_codes,
-                         e->n_missing, e->n_extra);
+            text_appendf(out, ",\"chosen\":%s,\"codes\":%zu,\"missing\":%zu,\"extra\":%zu",
+                         e->chosen ? "true" : "false", e->n_codes, e->n_missing, e->n_extra);
         text_append_char(out, '}');
     }
     text_append(out, "]}\n");

@@ -97,6 +97,20 @@ struct prefilter_block {
 
 /* Weights ------------------------------------------------------------------------------------- */
 
+const struct product *prefilter_choose(unsigned cpu_flags, size_t d_in,
+                                       enum sae_precision *precision)
+{
+    const struct product *product = NULL;
+
+    if (*precision == SAE_FAST && product_words(PRODUCT_INT8, d_in) <= PRODUCT_INT8_WORDS_MAX)
+        product = product_find(cpu_flags, PRODUCT_INT8);
+    if (product)
+        return product;
+    *precision = SAE_EXACT;
+    product = product_find(cpu_flags, PRODUCT_BF16);
+    return product ? product : product_find(cpu_flags, PRODUCT_F32);
+}
+
 static bool packs_weights(const struct prefilter *f)
 {
     return f->product && f->product->precision != PRODUCT_F32;

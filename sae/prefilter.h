@@ -46,6 +46,11 @@
 
 struct prefilter;
 
+/* The fastest product of this CPU for an SAE that reads d_in, NULL for BLAS. *precision becomes
+ * SAE_EXACT where there is nothing for SAE_FAST. */
+const struct product *prefilter_choose(unsigned cpu_flags, size_t d_in,
+                                       enum sae_precision *precision);
+
 /*
  * `product` NULL: OpenBLAS, in float32. Packs the weights of `sae` unless they are float32 already,
  * which are packed as they are needed; borrows `sae` and `kernels`. STATUS_NOMEM, STATUS_CANCELED.

@@ -64,17 +64,9 @@ void sae_release(struct sae *sae)
 enum status sae_prepare(struct sae *sae, enum sae_precision precision,
                         const struct kernels *kernels, struct workers *workers, struct error *err)
 {
-    const struct product *product = NULL;
+    const struct product *product = prefilter_choose(kernels->cpu_flags, sae->d_in, &precision);
 
     assert(!sae->prefilter);
-    if (precision == SAE_FAST && product_words(PRODUCT_INT8, sae->d_in) <= PRODUCT_INT8_WORDS_MAX)
-        product = product_find(kernels->cpu_flags, PRODUCT_INT8);
-    if (!product) {
-        precision = SAE_EXACT;
-        product = product_find(kernels->cpu_flags, PRODUCT_BF16);
-    }
-    if (!product)
-        product = product_find(kernels->cpu_flags, PRODUCT_F32);
     return prefilter_new(&sae->prefilter, sae, product, precision, kernels, workers, err);
 }
 
