@@ -372,10 +372,66 @@ class Probes(SaerlCase):
         self.assertEqual(len([json.loads(line) for line in streamed.stdout.splitlines()]), 2000)
 
 
+class Bench(SaerlCase):
+    """What does not depend on the machine's speed."""
+
+    SMALL = ("--tokens", "70", "--d-in", "96", "--d-sae", "700", "-k", "9", "--repeats", "3")
+
+    def test_encode_compares_all_ways_with_exact_codes(self):
+        for activation in ("topk", "relu", "jumprelu", "gated"):
+            for data in ("gaussian", "sae", "outliers"):
+                told = json.loads(
+                    self.saerl(
+                        "bench",
+                        "encode",
+                        *self.SMALL,
+                        "--activation",
+                        activation,
+                        "--data",
+                        data,
+                        "--threads",
+                        "2",
+                        "--json"
+                    ).stdout
+                )
+                self.assertEqual(told["tokens"], 70)
+                self.assertEqual(told["threads"], 2)
+                names = [r["name"] for r in told["results"]]
+                self.assertEqual(names[0], "sgemm, no selection")
+                self.assertIn("f32 blas, exact", names)
+                chosen = [r["precision"] for r in told["results"] if r.get("chosen")]
+                self.assertIn(sorted(chosen), (["exact"], ["exact", "fast"]))
+                for r in told["results"]:
+                    self.assertGreater(r["median_seconds"], 0)
+                    self.assertGreaterEqual(r["median_seconds"], r["min_seconds"])
+                for r in told["results"][1:]:
+                    self.assertGreater(r["codes"], 0)
+                    if r["precision"] == "exact":
+                        self.assertEqual((r["missing"], r["extra"]), (0, 0))
+
+    def test_refuses_what_makes_no_sense(self):
+        self.refuses("unknown subject 'cooking'", "bench", "cooking")
+        self.refuses("--tokens: 0, expected 1 to", "bench", "encode", "--tokens", "0")
+        self.refuses("-k: 700, expected 1 to 699", "bench", "encode", "--d-sae", "700", "-k", "700")
+        self.refuses("expected gaussian|sae|outliers", "bench", "encode", "--data", "cooked")
+
+
 class Talk(SaerlCase):
     """Help, versions, usage errors, check."""
 
-    VERBS = ("demo", "check", "run", "encode", "fit", "score", "cluster", "explain", "show")
+    VERBS = (
+        "demo",
+        "check",
+        "run",
+        "encode",
+        "fit",
+        "score",
+        "cluster",
+        "explain",
+        "show",
+        "labels",
+        "bench",
+    )
 
     def test_help_goes_to_stdout_and_fits(self):
         whole = self.saerl("--help")
