@@ -30,7 +30,7 @@ static void global_rows(struct cli *cli, struct option_row rows[GLOBAL_ROWS + 1]
         {"threads", 0, OPTION_U64, &cli->threads, "N", NULL,
          "worker threads; results do not depend on it"},
         {"cpu-mask", 0, OPTION_STRING, &cli->cpu_mask, "LEVEL", NULL,
-         "use at most scalar, avx2 or avx512 kernels"},
+         "use no more of the CPU than scalar, neon, avx2, avx512, avx512vnni, avx512bf16, amx"},
         {"help", 'h', OPTION_FLAG, NULL, NULL, NULL, "this text"},
         {0},
     };
