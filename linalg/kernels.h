@@ -6,7 +6,7 @@
  * lengths odd unless said otherwise.
  *
  * Tolerances, u = FLT_EPSILON / 2: elementwise kernels are exact or differ by one rounding of an
- * fma (axpy); sums differ by at most n u sum |a_i b_i|.
+ * fma (axpy); `dots` says for itself.
  */
 #ifndef LINALG_KERNELS_H
 #define LINALG_KERNELS_H
@@ -30,14 +30,11 @@ struct kernels {
     size_t (*find_above_each)(const float *x, const float *thresholds, float margin, size_t n,
                               uint32_t *found);
 
-    /* How many x[i] >= least; all below 2^31. Exact. */
-    size_t (*count_at_least)(const uint32_t *x, size_t n, uint32_t least);
+    /* How many x[i] >= least. NaN is never at least anything. Exact. */
+    size_t (*count_at_least)(const float *x, size_t n, float least);
 
     /* y[i] += a * x[i] for i in [0, n). */
     void (*axpy)(float a, const float *x, float *y, size_t n);
-
-    /* sum x[i] y[i]. */
-    float (*dot)(const float *x, const float *y, size_t n);
 
     /*
      * One row w [d] against n others:
@@ -65,8 +62,8 @@ struct kernels {
      * Rows of 32-bit words side by side: out[p * width + r] = rows[r * stride + p] for r < n_rows,
      * 0 for n_rows <= r < width; p in [0, words). Exact.
      */
-    void (*interleave)(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
-                       size_t width, uint32_t *out);
+    void (*interleave)(const void *rows, size_t stride, size_t n_rows, size_t words, size_t width,
+                       uint32_t *out);
 
     /*
      * One sparse row against one panel of KERNELS_PANEL dense columns:

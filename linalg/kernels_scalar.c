@@ -36,15 +36,6 @@ static void axpy(float a, const float *x, float *y, size_t n)
         y[i] += a * x[i];
 }
 
-static float dot(const float *x, const float *y, size_t n)
-{
-    float sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
 /* fmaf, and not x * y + z, whatever the compiler would make of it. */
 static float dot_lanes(const float *w, const float *x, size_t d)
 {
@@ -66,16 +57,18 @@ static void dots(const float *w, const float *const *x, size_t n, size_t d, floa
         out[i] = dot_lanes(w, x[i], d);
 }
 
-static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
-                       size_t width, uint32_t *out)
+static void interleave(const void *rows, size_t stride, size_t n_rows, size_t words, size_t width,
+                       uint32_t *out)
 {
+    const uint32_t *from = rows;
+
     for (size_t p = 0; p < words; p++) {
         for (size_t r = 0; r < width; r++)
-            out[p * width + r] = r < n_rows ? rows[r * stride + p] : 0;
+            out[p * width + r] = r < n_rows ? from[r * stride + p] : 0;
     }
 }
 
-static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
+static size_t count_at_least(const float *x, size_t n, float least)
 {
     size_t count = 0;
 
@@ -159,7 +152,6 @@ void kernels_init_scalar(struct kernels *kernels)
         .find_above_each = find_above_each,
         .count_at_least = count_at_least,
         .axpy = axpy,
-        .dot = dot,
         .dots = dots,
         .round_bf16 = round_bf16,
         .round_int8 = round_int8,

@@ -51,13 +51,6 @@ const struct product *product_find(unsigned cpu_flags, enum product_precision pr
     return NULL;
 }
 
-const char *product_precision_name(enum product_precision precision)
-{
-    static const char *const names[] = {"f32", "bf16", "int8"};
-
-    return names[precision];
-}
-
 static size_t elements_per_word(enum product_precision precision)
 {
     return precision == PRODUCT_F32 ? 1 : precision == PRODUCT_BF16 ? 2 : 4;

@@ -57,7 +57,7 @@ struct product {
      *     INT8        c[t * stride + l]  = bias[l] + x_scale[t] scale[l] * the product of the ints
      * x is the first group's words, the next group x_stride words further. F32 sums are float32 in
      * the order of p; BF16 products are exact, their sums float32 in some order, denormals are
-     * taken as zero; INT8 sums are exact up to INT8_WORDS_MAX words.
+     * taken as zero; INT8 sums are exact up to PRODUCT_INT8_WORDS_MAX words.
      */
     void (*multiply)(const uint32_t *x, size_t x_stride, const float *x_scale, size_t n_groups,
                      const struct product_panel *panel, float *c, size_t stride);
@@ -68,13 +68,10 @@ struct product {
 
 /* What `cpu_flags` allow, best first; NULL behind the last. At most PRODUCTS_MAX - 1. */
 #define PRODUCTS_MAX 8
-void product_list(const struct product *products[PRODUCTS_MAX], unsigned cpu_flags);
+void product_list(const struct product *list[PRODUCTS_MAX], unsigned cpu_flags);
 
 /* The best of a precision; NULL if this CPU has none. */
 const struct product *product_find(unsigned cpu_flags, enum product_precision precision);
-
-/* "f32", "bf16", "int8" */
-const char *product_precision_name(enum product_precision precision);
 
 /* 32-bit words of a packed row of d floats, rounded up to whole tiles. */
 size_t product_words(enum product_precision precision, size_t d);

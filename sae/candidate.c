@@ -2,18 +2,23 @@
 
 #include <string.h>
 
+static float from_bits(uint32_t bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
 float candidate_kth_largest(const struct kernels *kernels, const float *x, size_t n, size_t k)
 {
-    const uint32_t *bits = (const uint32_t *)x;
     uint32_t found = 0;
-    float value;
 
     for (uint32_t bit = (uint32_t)1 << 30; bit; bit >>= 1) {
-        if (kernels->count_at_least(bits, n, found | bit) >= k)
+        if (kernels->count_at_least(x, n, from_bits(found | bit)) >= k)
             found |= bit;
     }
-    memcpy(&value, &found, sizeof(value));
-    return value;
+    return from_bits(found);
 }
 
 /* Store first, count after: no branch to mispredict. */

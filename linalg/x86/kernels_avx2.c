@@ -74,41 +74,18 @@ static void axpy(float a, const float *x, float *y, size_t n)
         y[i] += a * x[i];
 }
 
-static float dot(const float *x, const float *y, size_t n)
+static size_t count_at_least(const float *x, size_t n, float least)
 {
-    /* Four chains of additions: one would wait for its own latency. */
-    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
-    float lanes[8];
-    float sum = 0;
-    size_t i = 0;
-
-    for (; n - i >= 32; i += 32) {
-        a = _mm256_fmadd_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i), a);
-        b = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 8), _mm256_loadu_ps(y + i + 8), b);
-        c = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 16), _mm256_loadu_ps(y + i + 16), c);
-        d = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 24), _mm256_loadu_ps(y + i + 24), d);
-    }
-    for (; n - i >= 8; i += 8)
-        a = _mm256_fmadd_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i), a);
-    _mm256_storeu_ps(lanes, _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
-    for (int lane = 0; lane < 8; lane++)
-        sum += lanes[lane];
-    for (; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
-static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
-{
-    const __m256i below = _mm256_set1_epi32((int)least - 1);
+    const __m256 t = _mm256_set1_ps(least);
     __m256i counts = _mm256_setzero_si256();
     uint32_t lanes[8];
     size_t count = 0;
     size_t i = 0;
 
+    /* A comparison that holds gives -1. */
     for (; n - i >= 8; i += 8)
         counts = _mm256_sub_epi32(
-            counts, _mm256_cmpgt_epi32(_mm256_loadu_si256((const __m256i *)(x + i)), below));
+            counts, _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_GE_OQ)));
     _mm256_storeu_si256((__m256i *)lanes, counts);
     for (int l = 0; l < 8; l++)
         count += lanes[l];
@@ -184,9 +161,11 @@ static inline void transpose_8(__m256 rows[8])
     memcpy(rows, t, sizeof(t));
 }
 
-static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
-                       size_t width, uint32_t *out)
+static void interleave(const void *rows, size_t stride, size_t n_rows, size_t words, size_t width,
+                       uint32_t *out)
 {
+    const uint32_t *from = rows;
+
     for (size_t r = 0; r < width; r += 8) {
         size_t p = 0;
 
@@ -196,7 +175,7 @@ static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_
 #pragma GCC unroll 8
             for (size_t i = 0; i < 8; i++)
                 block[i] = _mm256_castsi256_ps(
-                    _mm256_loadu_si256((const __m256i *)(rows + (r + i) * stride + p)));
+                    _mm256_loadu_si256((const __m256i *)(from + (r + i) * stride + p)));
             transpose_8(block);
 #pragma GCC unroll 8
             for (size_t i = 0; i < 8; i++)
@@ -205,7 +184,7 @@ static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_
         }
         for (; p < words; p++) {
             for (size_t i = r; i < width && i < r + 8; i++)
-                out[p * width + i] = i < n_rows ? rows[i * stride + p] : 0;
+                out[p * width + i] = i < n_rows ? from[i * stride + p] : 0;
         }
     }
 }
@@ -248,7 +227,6 @@ void kernels_init_avx2(struct kernels *kernels)
     kernels->find_above_each = find_above_each;
     kernels->count_at_least = count_at_least;
     kernels->axpy = axpy;
-    kernels->dot = dot;
     kernels->dots = dots;
     kernels->interleave = interleave;
     kernels->sparse_panel = sparse_panel;

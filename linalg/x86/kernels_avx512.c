@@ -98,47 +98,20 @@ static void axpy(float a, const float *x, float *y, size_t n)
     }
 }
 
-static float dot(const float *x, const float *y, size_t n)
+static size_t count_at_least(const float *x, size_t n, float least)
 {
-    /* Four chains of additions: one would wait for its own latency. */
-    __m512 a = _mm512_setzero_ps(), b = a, c = a, d = a;
-    float lanes[16];
-    float sum = 0;
-    size_t i = 0;
-
-    for (; n - i >= 64; i += 64) {
-        a = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i), a);
-        b = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(y + i + 16), b);
-        c = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 32), _mm512_loadu_ps(y + i + 32), c);
-        d = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 48), _mm512_loadu_ps(y + i + 48), d);
-    }
-    for (; n - i >= 16; i += 16)
-        a = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i), a);
-    if (i < n) {
-        __mmask16 rest = first_lanes(n - i);
-
-        a = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(rest, x + i), _mm512_maskz_loadu_ps(rest, y + i),
-                            a);
-    }
-    _mm512_storeu_ps(lanes, _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
-    for (int lane = 0; lane < 16; lane++)
-        sum += lanes[lane];
-    return sum;
-}
-
-static size_t count_at_least(const uint32_t *x, size_t n, uint32_t least)
-{
-    const __m512i t = _mm512_set1_epi32((int)least);
+    const __m512 t = _mm512_set1_ps(least);
     size_t count = 0;
     size_t i = 0;
 
     for (; n - i >= 16; i += 16)
-        count += (size_t)__builtin_popcount(_mm512_cmpge_epu32_mask(_mm512_loadu_si512(x + i), t));
+        count +=
+            (size_t)__builtin_popcount(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), t, _CMP_GE_OQ));
     if (i < n) {
         __mmask16 rest = first_lanes(n - i);
 
         count += (size_t)__builtin_popcount(
-            _mm512_mask_cmpge_epu32_mask(rest, _mm512_maskz_loadu_epi32(rest, x + i), t));
+            _mm512_mask_cmp_ps_mask(rest, _mm512_maskz_loadu_ps(rest, x + i), t, _CMP_GE_OQ));
     }
     return count;
 }
@@ -343,14 +316,16 @@ static void interleave_block(const uint32_t *rows, size_t stride, size_t n_rows,
         _mm512_mask_storeu_epi32(out + (p + i) * width + r, wanted, block[i]);
 }
 
-static void interleave(const uint32_t *rows, size_t stride, size_t n_rows, size_t words,
-                       size_t width, uint32_t *out)
+static void interleave(const void *rows, size_t stride, size_t n_rows, size_t words, size_t width,
+                       uint32_t *out)
 {
+    const uint32_t *from = rows;
+
     for (size_t p = 0; p < words; p += 16) {
         size_t n = words - p < 16 ? words - p : 16;
 
         for (size_t r = 0; r < width; r += 16)
-            interleave_block(rows, stride, n_rows, r, p, n, width, out);
+            interleave_block(from, stride, n_rows, r, p, n, width, out);
     }
 }
 
@@ -384,7 +359,6 @@ void kernels_init_avx512(struct kernels *kernels)
     kernels->round_bf16 = round_bf16;
     kernels->round_int8 = round_int8;
     kernels->axpy = axpy;
-    kernels->dot = dot;
     kernels->dots = dots;
     kernels->interleave = interleave;
     kernels->sparse_panel = sparse_panel;

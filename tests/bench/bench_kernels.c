@@ -49,9 +49,12 @@ static void run_axpy(const struct kernels *kernels, struct data *data)
     data->sink += (double)data->y[0];
 }
 
-static void run_dot(const struct kernels *kernels, struct data *data)
+static void run_dots(const struct kernels *kernels, struct data *data)
 {
-    data->sink += (double)kernels->dot(data->x, data->thresholds, D_IN);
+    const float *row = data->thresholds;
+
+    kernels->dots(data->x, &row, 1, D_IN, data->out);
+    data->sink += (double)data->out[0];
 }
 
 static void run_sparse_panel(const struct kernels *kernels, struct data *data)
@@ -67,7 +70,7 @@ static const struct {
     {"find_above", run_find_above},
     {"find_above_each", run_find_above_each},
     {"axpy", run_axpy},
-    {"dot", run_dot},
+    {"dots", run_dots},
     {"sparse_panel", run_sparse_panel},
 };
 
