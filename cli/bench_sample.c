@@ -1,5 +1,6 @@
 #include "cli/bench_sample.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,7 @@ static enum status make_tokens(void *context, unsigned worker, size_t begin, siz
 
     (void)worker;
     (void)err;
+    assert(x->cols > 0);
     for (size_t t = begin; t < end; t++) {
         float *row = x->data + t * x->stride;
         struct rng rng;

@@ -116,20 +116,20 @@ static bool packs_weights(const struct prefilter *f)
     return f->product && f->product->precision != PRODUCT_F32;
 }
 
-void prefilter_free(struct prefilter *f)
+void prefilter_free(struct prefilter *prefilter)
 {
-    if (!f)
+    if (!prefilter)
         return;
-    if (f->cache.mapped) {
-        sae_cache_close(&f->cache);
+    if (prefilter->cache.mapped) {
+        sae_cache_close(&prefilter->cache);
     } else {
-        mem_free(f->bounds);
-        mem_free(f->w);
-        mem_free(f->bias);
-        mem_free(f->scale);
-        mem_free(f->start);
+        mem_free(prefilter->bounds);
+        mem_free(prefilter->w);
+        mem_free(prefilter->bias);
+        mem_free(prefilter->scale);
+        mem_free(prefilter->start);
     }
-    mem_free(f);
+    mem_free(prefilter);
 }
 
 static size_t count_spans(const struct prefilter *f)
@@ -307,24 +307,26 @@ enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,
     return STATUS_OK;
 }
 
-const char *prefilter_name(const struct prefilter *f)
+const char *prefilter_name(const struct prefilter *prefilter)
 {
-    return f->product ? f->product->name : "f32 blas";
+    return prefilter->product ? prefilter->product->name : "f32 blas";
 }
 
-enum sae_precision prefilter_precision(const struct prefilter *f)
+enum sae_precision prefilter_precision(const struct prefilter *prefilter)
 {
-    return f->precision;
+    return prefilter->precision;
 }
 
-size_t prefilter_bytes(const struct prefilter *f)
+size_t prefilter_bytes(const struct prefilter *prefilter)
 {
-    return f->w ? f->n_panels * PRODUCT_LATENTS * f->words * sizeof(*f->w) : 0;
+    return prefilter->w
+               ? prefilter->n_panels * PRODUCT_LATENTS * prefilter->words * sizeof(*prefilter->w)
+               : 0;
 }
 
-size_t prefilter_span(const struct prefilter *f)
+size_t prefilter_span(const struct prefilter *prefilter)
 {
-    return f->span;
+    return prefilter->span;
 }
 
 /* Tokens -------------------------------------------------------------------------------------- */
@@ -393,7 +395,7 @@ static enum status allocate_block(struct prefilter_block *block, const struct pr
     return allocate_outliers(&block->outliers, rows, f->sae->d_in, f->span, err);
 }
 
-enum status prefilter_block_new(struct prefilter_block **out, const struct prefilter *f,
+enum status prefilter_block_new(struct prefilter_block **out, const struct prefilter *prefilter,
                                 size_t rows_max, struct error *err)
 {
     struct prefilter_block *block = mem_zalloc(1, sizeof(*block));
@@ -403,7 +405,7 @@ enum status prefilter_block_new(struct prefilter_block **out, const struct prefi
     if (!block)
         return error_nomem(err);
     block->rows_max = rows_max;
-    st = allocate_block(block, f, err);
+    st = allocate_block(block, prefilter, err);
     if (st) {
         prefilter_block_free(block);
         return st;
@@ -487,12 +489,12 @@ static void round_token(const struct prefilter *f, struct prefilter_block *block
         block->scale[t] = rounding.scale;
 }
 
-void prefilter_tokens(const struct prefilter *f, struct prefilter_block *block,
+void prefilter_tokens(const struct prefilter *prefilter, struct prefilter_block *block,
                       struct matrix_view x)
 {
-    size_t group = f->product ? f->product->group : 1;
+    size_t group = prefilter->product ? prefilter->product->group : 1;
 
-    assert(x.rows <= block->rows_max && x.cols == f->sae->d_in);
+    assert(x.rows <= block->rows_max && x.cols == prefilter->sae->d_in);
     block->x = x;
     block->n = x.rows;
     forget_outliers(&block->outliers);
@@ -500,11 +502,11 @@ void prefilter_tokens(const struct prefilter *f, struct prefilter_block *block,
         size_t n = x.rows - first < group ? x.rows - first : group;
 
         for (size_t i = 0; i < n; i++) {
-            round_token(f, block, first + i, block->rows + i * f->words);
+            round_token(prefilter, block, first + i, block->rows + i * prefilter->words);
         }
-        if (f->product)
-            product_pack_tokens(f->product, f->kernels, block->rows, n, f->words,
-                                block->tokens + first * f->words);
+        if (prefilter->product)
+            product_pack_tokens(prefilter->product, prefilter->kernels, block->rows, n,
+                                prefilter->words, block->tokens + first * prefilter->words);
     }
 }
 
@@ -521,20 +523,21 @@ static double margin(const struct prefilter *f, const struct token_bound *x,
     return by_weights + by_tokens + sums;
 }
 
-bool prefilter_holds(const struct prefilter *f, const struct prefilter_block *block, size_t t)
+bool prefilter_holds(const struct prefilter *prefilter, const struct prefilter_block *block,
+                     size_t t)
 {
     const struct token_bound *x = &block->bounds[t];
-    const struct weight_bound *w = &f->worst;
+    const struct weight_bound *w = &prefilter->worst;
 
     /* Each of the two may itself be near the end of the range. */
     return (x->whole + 1) * (w->norm + w->error + 1) + w->bias < RANGE_MAX;
 }
 
-float prefilter_margin(const struct prefilter *f, const struct prefilter_block *block, size_t t,
-                       size_t span)
+float prefilter_margin(const struct prefilter *prefilter, const struct prefilter_block *block,
+                       size_t t, size_t span)
 {
     /* A float32 is off by less than one part in 2^23 from any double it is made of. */
-    return (float)(margin(f, &block->bounds[t], &f->bounds[span]) * (1 + 0x1p-22));
+    return (float)(margin(prefilter, &block->bounds[t], &prefilter->bounds[span]) * (1 + 0x1p-22));
 }
 
 /* Products ------------------------------------------------------------------------------------ */
@@ -577,8 +580,8 @@ static void multiply_float(const struct prefilter *f, struct prefilter_block *bl
             const struct product_panel panel = {.w = block->panel, .words = words};
             size_t here = n - l < PRODUCT_LATENTS ? n - l : PRODUCT_LATENTS;
 
-            f->kernels->interleave((const uint32_t *)(w->data + (first + l) * w->stride + p),
-                                   w->stride, here, words, PRODUCT_LATENTS, block->panel);
+            f->kernels->interleave(w->data + (first + l) * w->stride + p, w->stride, here, words,
+                                   PRODUCT_LATENTS, block->panel);
             f->product->multiply(block->tokens + p * f->product->group,
                                  f->words * f->product->group, NULL, n_groups, &panel,
                                  block->c.data + l, block->c.stride);
@@ -631,25 +634,25 @@ static void add_outliers(const struct prefilter *f, struct prefilter_block *bloc
     }
 }
 
-const float *prefilter_scores(const struct prefilter *f, struct prefilter_block *block, size_t span,
-                              size_t *stride)
+const float *prefilter_scores(const struct prefilter *prefilter, struct prefilter_block *block,
+                              size_t span, size_t *stride)
 {
-    size_t first = span * f->span;
-    size_t left = f->sae->d_sae - first;
-    size_t n = left < f->span ? left : f->span;
-    size_t group = f->product ? f->product->group : 1;
+    size_t first = span * prefilter->span;
+    size_t left = prefilter->sae->d_sae - first;
+    size_t n = left < prefilter->span ? left : prefilter->span;
+    size_t group = prefilter->product ? prefilter->product->group : 1;
     size_t n_groups = (block->n + group - 1) / group;
 
     *stride = block->c.stride;
-    if (!f->product || f->product->precision != PRODUCT_INT8)
-        start_with_bias(f, block, first, n);
-    if (!f->product)
-        multiply_blas(f, block, first, n);
-    else if (f->product->precision == PRODUCT_F32)
-        multiply_float(f, block, first, n, n_groups);
+    if (!prefilter->product || prefilter->product->precision != PRODUCT_INT8)
+        start_with_bias(prefilter, block, first, n);
+    if (!prefilter->product)
+        multiply_blas(prefilter, block, first, n);
+    else if (prefilter->product->precision == PRODUCT_F32)
+        multiply_float(prefilter, block, first, n, n_groups);
     else
-        multiply_packed(f, block, first, n, n_groups);
+        multiply_packed(prefilter, block, first, n, n_groups);
     if (block->outliers.list)
-        add_outliers(f, block, first, n);
+        add_outliers(prefilter, block, first, n);
     return block->c.data;
 }
