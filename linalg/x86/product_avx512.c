@@ -5,28 +5,19 @@
 
 #include "linalg/cpu.h"
 #include "linalg/product_internal.h"
-
-enum {
-    TOKENS = 12 /* 24 sums and 2 registers of latents; a token comes with its instruction */
-};
+#include "linalg/x86/product_avx512.h"
 
 static inline void multiply_tile(const float *x, const float *w, size_t words, float *c,
                                  size_t stride)
 {
     __m512 sums[TOKENS][2];
 
-#pragma GCC unroll 12
-    for (size_t t = 0; t < TOKENS; t++) {
-        sums[t][0] = _mm512_loadu_ps(c + t * stride);
-        sums[t][1] = _mm512_loadu_ps(c + t * stride + 16);
-    }
+    load_sums(sums, c, stride);
     for (size_t p = 0; p < words; p++) {
         __m512 low = _mm512_load_ps(w);
         __m512 high = _mm512_load_ps(w + 16);
 
-        /* The panel streams from the second-level cache: ask for it 24 steps ahead. */
-        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS), _MM_HINT_T0);
-        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS + 16), _MM_HINT_T0);
+        prefetch_panel(w);
 #pragma GCC unroll 12
         for (size_t t = 0; t < TOKENS; t++) {
             __m512 token = _mm512_set1_ps(x[t]);
@@ -37,11 +28,7 @@ static inline void multiply_tile(const float *x, const float *w, size_t words, f
         w += PRODUCT_LATENTS;
         x += TOKENS;
     }
-#pragma GCC unroll 12
-    for (size_t t = 0; t < TOKENS; t++) {
-        _mm512_storeu_ps(c + t * stride, sums[t][0]);
-        _mm512_storeu_ps(c + t * stride + 16, sums[t][1]);
-    }
+    store_sums(sums, c, stride);
 }
 
 static void multiply(const uint32_t *x, size_t x_stride, const float *x_scale, size_t n_groups,

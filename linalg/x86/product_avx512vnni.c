@@ -6,14 +6,11 @@
 #include "base/compiler.h"
 #include "linalg/cpu.h"
 #include "linalg/product_internal.h"
+#include "linalg/x86/product_avx512.h"
 
 /* An array of __m512i, which is made of 64-bit numbers, would be spilled at every step by gcc 12.
  */
 typedef int lanes VECTOR_BYTES(64);
-
-enum {
-    TOKENS = 12
-};
 
 static inline void multiply_tile(const uint32_t *x, const float *x_scale,
                                  const struct product_panel *panel, float *c, size_t stride)
@@ -34,8 +31,7 @@ static inline void multiply_tile(const uint32_t *x, const float *x_scale,
         __m512i low = _mm512_load_si512(w);
         __m512i high = _mm512_load_si512(w + 16);
 
-        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS), _MM_HINT_T0);
-        _mm_prefetch((const char *)(w + 24 * PRODUCT_LATENTS + 16), _MM_HINT_T0);
+        prefetch_panel(w);
 #pragma GCC unroll 12
         for (size_t t = 0; t < TOKENS; t++) {
             __m512i token = _mm512_set1_epi32((int)x[t]);
