@@ -25,13 +25,9 @@ static bool detect(const struct sae_files *files)
 
 static bool fits(const struct sae_files *files, const struct tensor_source *source)
 {
-    static const char *const others[] = {"threshold", "k", "group_sizes"};
-
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-        if (tensor_source_find(source, others[i]))
-            return false;
-    return sae_files_torch(files) && tensor_source_find(source, "W_enc") &&
-           tensor_source_find(source, "b_enc") && tensor_source_find(source, "W_dec");
+    return sae_files_torch(files) && !sae_decides_more(source) &&
+           tensor_source_find(source, "W_enc") && tensor_source_find(source, "b_enc") &&
+           tensor_source_find(source, "W_dec");
 }
 
 static enum status describe(const struct sae_files *files, struct tensor_source *source,

@@ -92,6 +92,12 @@ void sae_detected(struct sae_description *description, const char *format, ...)
             out->data[i] = '?';
 }
 
+bool sae_decides_more(const struct tensor_source *source)
+{
+    return tensor_source_find(source, "threshold") || tensor_source_find(source, "k") ||
+           tensor_source_find(source, "group_sizes");
+}
+
 size_t sae_description_d_in(const struct sae_description *description,
                             const struct tensor_source *source)
 {

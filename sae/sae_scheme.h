@@ -112,6 +112,10 @@ void sae_detected(struct sae_description *description, const char *format, ...) 
 size_t sae_description_d_in(const struct sae_description *description,
                             const struct tensor_source *source);
 
+/* Has it a tensor of what decides in other families, a threshold, k or groups? Then it is not one
+ * of those that have nothing but weights and biases under the same names. */
+bool sae_decides_more(const struct tensor_source *source);
+
 struct sae_scheme {
     const char *name;   /* the value of sae.format */
     const char *family; /* for people */

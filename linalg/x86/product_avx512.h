@@ -1,7 +1,7 @@
 /*
  * linalg/x86/product_avx512.h - what the AVX-512 products of linalg/product.h share: a tile of
- * twelve tokens by 32 latents, whose sums stay in registers. The loops differ in
- * the types of their registers and stay apart.
+ * twelve tokens by 32 latents, whose sums stay in registers. The loops differ in the types of their
+ * registers and stay apart.
  */
 #ifndef LINALG_X86_PRODUCT_AVX512_H
 #define LINALG_X86_PRODUCT_AVX512_H
