@@ -17,7 +17,7 @@
 #include "sae/sae_stats.h"
 #include "scoring/probe.h"
 
-/* Panels, blocks in flight and running pools of a worker. */
+/* Blocks in flight and running pools of a worker. */
 #define SCRATCH_BYTES ((uint64_t)16 << 20)
 
 struct check {

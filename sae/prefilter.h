@@ -4,7 +4,7 @@
  * The pre-activation of latent j at token x is a_j = x . w_j + b_j. A product of reduced precision
  * (linalg/product.h) gives c_j instead, several times faster. What a latent needs to fire is
  * decided on c_j with a margin; only those that may fire are computed again, exactly
- * (sae/sae_encode.c). So nothing is lost as long as |c_j - a_j| <= margin.
+ * (sae/exact.h). So nothing is lost as long as |c_j - a_j| <= margin.
  *
  * Proof. Write x = x' + dx and w = w' + dw, where ' is what was multiplied. Then
  *

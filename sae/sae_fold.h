@@ -31,8 +31,8 @@ MUST_CHECK
 enum status sae_fold(struct sae *sae, const struct tensor_source *source,
                      const struct sae_description *d, enum sae_read read, struct error *err);
 
-/* The same question alone, of an `sae` whose sizes are known: STATUS_NOMEM if the machine cannot
- * hold what would be read. */
+/* Could the machine hold the weights that would be read of an `sae` whose sizes are known?
+ * STATUS_NOMEM if not; sae_fold() asks, too. */
 MUST_CHECK
 enum status sae_fold_check_memory(const struct sae *sae, const struct tensor_source *source,
                                   const struct sae_description *d, enum sae_read read,

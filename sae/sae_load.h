@@ -34,8 +34,8 @@ extern const struct setting sae_override_settings[];
 /*
  * Load the SAE at `path`: a file, or a folder searched to depth 8 for exactly one.
  * `overrides` may be NULL. STATUS_INVALID: something must be set (the message says which key);
- * STATUS_FORMAT: the bytes are wrong; STATUS_UNSUPPORTED: a family we do not read, named.
- * `sae` is all zero on failure.
+ * STATUS_FORMAT: the bytes are wrong; STATUS_UNSUPPORTED: a family we do not read, named;
+ * STATUS_IO; STATUS_NOMEM. `sae` is all zero on failure.
  */
 MUST_CHECK
 enum status sae_load(struct sae *sae, const char *path, const struct sae_overrides *overrides,

@@ -45,7 +45,7 @@ static uint32_t random_divisor(struct rng *rng, size_t n)
     return k;
 }
 
-/* Odd sizes, around the width of a panel of latents now and then. */
+/* Odd sizes, around the width of a span of latents now and then. */
 static void random_sae(struct sae *sae, struct rng *rng, enum activation activation)
 {
     static const size_t widths[] = {1, 2, 63, 1023, 1024, 1025, 2048, 2500};

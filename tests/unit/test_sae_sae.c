@@ -66,7 +66,7 @@ static void sae_encode_gives_ties_to_the_lower_latent(void **state)
     sae_release(&sae);
 }
 
-/* All latents tie: the first k win, over many prunings and panels. */
+/* All latents tie: the first k win, over many prunings and spans. */
 static void sae_encode_prunes_without_losing_ties(void **state)
 {
     float w[4000];
@@ -106,7 +106,7 @@ static void sae_encode_takes_ascending_values(void **state)
     sae_release(&sae);
 }
 
-static void sae_encode_takes_groups_across_panels(void **state)
+static void sae_encode_takes_groups_across_spans(void **state)
 {
     float w[3000];
     struct csr codes = {0};
@@ -214,7 +214,7 @@ int main(void)
         cmocka_unit_test(sae_encode_gives_ties_to_the_lower_latent),
         cmocka_unit_test(sae_encode_prunes_without_losing_ties),
         cmocka_unit_test(sae_encode_takes_ascending_values),
-        cmocka_unit_test(sae_encode_takes_groups_across_panels),
+        cmocka_unit_test(sae_encode_takes_groups_across_spans),
         cmocka_unit_test(sae_block_tokens_bounds_what_can_fire),
         cmocka_unit_test(sae_reconstruction_of_a_zero_token_is_its_zero_norm),
         cmocka_unit_test(sae_encode_survives_failing_allocations),
