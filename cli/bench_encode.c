@@ -228,7 +228,8 @@ static void print_text(const struct bench *bench, const struct bench_entry *entr
 
     text_appendf(out,
                  "encode: %llu tokens, d_in %llu, d_sae %llu, %s %llu, %s data, %u thread%s, "
-                 "median of %llu; OpenBLAS %s\n\n",
+                 "median of %llu; OpenBLAS %s\n"
+                 "x sgemm: how many times as fast, median of the turns\n\n",
                  (unsigned long long)o->tokens, (unsigned long long)o->d_in,
                  (unsigned long long)o->d_sae, activation_choices[o->activation],
                  (unsigned long long)o->k, bench_data_names[o->data], bench->gemm.threads,

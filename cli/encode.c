@@ -107,12 +107,11 @@ static void print_result(const struct encode_result *r, const struct sae *sae, c
         info.st_size = 0;
     if (!options->json) {
         text_appendf(out,
-                     "%zu rows, %llu tokens encoded (masked %llu, sinks %llu, rejected %llu)\n"
-                     "L0 median %.0f, p95 %.0f; explained variance %.3f; %.2f s\n",
+                     "%zu rows, %llu tokens encoded (masked %llu, sinks %llu, rejected %llu) in "
+                     "%.2f s\n",
                      r->codes.rows, (unsigned long long)r->tokens_encoded,
                      (unsigned long long)r->tokens_masked, (unsigned long long)r->tokens_sink,
-                     (unsigned long long)r->tokens_rejected, r->l0_median, r->l0_p95,
-                     r->explained_variance, seconds->all);
+                     (unsigned long long)r->tokens_rejected, seconds->all);
         return;
     }
     text_appendf(out, "{\"rows\":%zu,\"tokens\":%llu,\"tokens_encoded\":%llu", r->codes.rows,
@@ -135,8 +134,9 @@ static void print_result(const struct encode_result *r, const struct sae *sae, c
     text_append_double(out, r->reference.median_norm);
     text_append(out, ",\"variance\":");
     text_append_double(out, r->reference.variance);
-    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"engine\":\"%s\"", csr_nnz(&r->codes),
-                 (long long)info.st_size, sae_engine(sae));
+    text_appendf(out, ",\"nonzeros\":%zu,\"bytes\":%lld,\"precision\":\"%s\",\"engine\":\"%s\"",
+                 csr_nnz(&r->codes), (long long)info.st_size,
+                 sae_engine_precision(sae) == SAE_FAST ? "fast" : "exact", sae_engine(sae));
     text_appendf(out, ",\"seconds_load\":%.6f,\"seconds_encode\":%.6f,\"seconds\":%.3f}\n",
                  seconds->load, seconds->encode, seconds->all);
 }
@@ -269,7 +269,7 @@ static enum status encode_verb(struct cli *cli, const struct verb *verb, int arg
         {"no-recon", 0, OPTION_FLAG, &options.no_recon, NULL, NULL,
          "leave the decoder alone: no reconstruction errors"},
         {"set", 0, OPTION_REPEAT, &args.set, "sae.KEY=V", NULL,
-         "k, threshold, norm_factor, format, force_hook"},
+         "sae.k, format, precision, cache ...; input.layer; input.fields.X"},
         {"json", 0, OPTION_FLAG, &options.json, NULL, NULL, "print the figures as JSON"},
         {0},
     };

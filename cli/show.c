@@ -132,12 +132,25 @@ static enum status describe_json(const struct shown_sae *shown, struct text *out
     return st;
 }
 
+/* Where an SAE belongs, as its files say. */
+static void append_origin(struct text *out, const char *what, const char *name)
+{
+    text_appendf(out, "%s: ", what);
+    if (name)
+        text_append_visible(out, name, strlen(name), SIZE_MAX);
+    else
+        text_append(out, "not known");
+    text_append_char(out, '\n');
+}
+
 static enum status describe(const struct shown_sae *shown, struct text *out, struct error *err)
 {
     enum status st = STATUS_OK;
 
     sae_describe(&shown->sae, shown->measured ? &shown->stats : NULL, out);
     text_append_char(out, '\n');
+    append_origin(out, "model", shown->sae.model);
+    append_origin(out, "hook", shown->sae.hook);
     if (!shown->densities) {
         text_append(out, "densest latents: not known; --activations measures them\n");
         return STATUS_OK;
@@ -618,7 +631,7 @@ static enum status show_verb(struct cli *cli, const struct verb *verb, int argc,
         {"labels-table", 0, OPTION_STRING, &options.labels, "F", NULL,
          "names of latents, from saerl labels import"},
         {"set", 0, OPTION_REPEAT, &args.set, "sae.KEY=V", NULL,
-         "what a file leaves open: k, threshold, norm_factor, format; input.layer"},
+         "sae.k, threshold, norm_factor, format, cache ...; input.layer"},
         {"json", 0, OPTION_FLAG, &show.json, NULL, NULL, "print it as JSON"},
         {0},
     };

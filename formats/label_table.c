@@ -275,6 +275,8 @@ enum status label_table_open(struct label_table *table, const char *path, struct
 
     *table = (struct label_table){0};
     st = safetensors_open(&table->file, path, err);
+    if (st == STATUS_FORMAT)
+        return error_wrap(err, st, "not a table of labels, such as `saerl labels import` makes");
     if (st)
         return st;
     st = find_tensors(table, err);

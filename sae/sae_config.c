@@ -16,8 +16,10 @@ static enum status refuse_missing(const struct sae_files *files, const char *nam
     enum status st;
 
     sae_find_list(files->folder, &list);
-    st = error_set(err, STATUS_FORMAT, "%s is missing beside %s; there are %s", name, files->name,
-                   text_string(&list));
+    st = error_set(err, STATUS_FORMAT,
+                   "%s is missing beside %s; there are %s; it comes from the same folder and says "
+                   "what tensors cannot",
+                   name, files->name, text_string(&list));
     text_release(&list);
     return st;
 }

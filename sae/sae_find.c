@@ -319,6 +319,11 @@ static enum status refuse_none(struct search *search, struct error *err)
     if (search->unread.n_schemes > 0)
         return sae_refuse_unread(&search->unread.files, search->unread.schemes[0], err);
     append_rest(&search->listed, search->n_files);
+    if (search->only)
+        return error_set(
+            err, STATUS_FORMAT, "sae.format is %s, but no file in it fits that: found %s%s%s",
+            search->only->name, search->n_files ? text_string(&search->listed) : "no files",
+            search->broken.message[0] ? "; " : "", search->broken.message);
     return error_set(err, STATUS_FORMAT,
                      "no SAE in it: found %s; expected cfg.json with sae_weights.safetensors, "
                      "config.json with ae.pt, params.npz or another layout of docs/formats.md%s%s",

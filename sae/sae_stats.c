@@ -271,7 +271,9 @@ static void describe_stats(const struct sae *sae, const struct sae_stats *stats,
     if (isfinite(stats->explained_variance))
         text_appendf(out, ", explained variance %.3f", stats->explained_variance);
     else if (!sae->w_dec.data)
-        text_append(out, ", explained variance not known (no decoder)");
+        text_append(out, ", explained variance not known (no decoder was read)");
+    else if (!sae->reconstructs)
+        text_append(out, ", explained variance not known (it reconstructs another place)");
     text_appendf(out, ", dead %.1f %%, dense %.1f %%", 100 * stats->dead, 100 * stats->dense);
     text_appendf(out, ", median |x| %.4g (%.3g sqrt(d_in)), sinks %" PRIu64, stats->norm_median,
                  relative_norm(sae, stats), stats->sink_tokens);
@@ -373,7 +375,7 @@ void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, str
     append_member(out, "detected", sae->detected);
     append_member(out, "activation", activation_name(sae->activation));
     append_member(out, "formula", sae->formula);
-    append_member(out, "path", sae->path);
+    append_member(out, "weights", sae->path);
     append_member(out, "hash", hex);
     text_appendf(out, ",\"d_in\":%zu,\"d_sae\":%zu", sae->d_in, sae->d_sae);
     append_member(out, "dtype", sae->dtype);

@@ -225,7 +225,7 @@ static void sae_load_refuses_an_unknown_format_with_the_nearest(void **state)
     other.format = sparsify;
     refuse(saelens("\"architecture\": \"standard\""), &wrong, STATUS_INVALID,
            "(did you mean 'saelens'?)");
-    refuse(scratch_path("sae"), &other, STATUS_FORMAT, "no SAE in it");
+    refuse(scratch_path("sae"), &other, STATUS_FORMAT, "no file in it fits that");
     refuse(scratch_path("sae/sae_weights.safetensors"), &other, STATUS_FORMAT,
            "tensor 'encoder.weight' is missing; there are 'W_enc', 'b_enc', 'W_dec', 'b_dec'");
 }
@@ -679,7 +679,9 @@ static void sae_load_says_what_is_wrong_with_a_path(void **state)
     refuse(scratch_path("odd/l12.safetensors"), NULL, STATUS_INVALID,
            "its tensors fit saelens (cfg.json is missing) and circuit_tracer; set sae.format");
     refuse(scratch_path("odd/l12.safetensors"), &saelens_named, STATUS_FORMAT,
-           "cfg.json is missing beside l12.safetensors; there are 'l12.safetensors', 'notes.txt'");
+           "cfg.json is missing beside l12.safetensors; there are 'l12.safetensors', 'notes.txt'; "
+           "it comes "
+           "from the same folder and says what tensors cannot");
     p.items[0].name = "activations";
     write_weights("odd", "l12.safetensors", &p);
     refuse(scratch_path("odd/l12.safetensors"), NULL, STATUS_FORMAT,

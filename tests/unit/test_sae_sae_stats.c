@@ -208,7 +208,7 @@ static void sae_describe_json_parses(void **state)
         assert_int_equal(text_check(&object, NULL), STATUS_OK);
         assert_int_equal(json_parse(&json, object.data, object.length, NULL, NULL), STATUS_OK);
         assert_string_equal(json_string(json_member(json, "scheme"), NULL), "sample");
-        assert_string_equal(json_string(json_member(json, "path"), NULL), "not utf-8: ?.pt");
+        assert_string_equal(json_string(json_member(json, "weights"), NULL), "not utf-8: ?.pt");
         assert_int_equal(json_type(json_member(json, "model")), JSON_NULL);
         assert_true(json_double(json_member(json, "declared_l0")) == 80);
         warnings = json_member(json, "warnings");
