@@ -5,8 +5,7 @@
  * better, lowest first. Callers get a `const struct kernels *`. Pointers may be unaligned and
  * lengths odd unless said otherwise.
  *
- * Tolerances, u = FLT_EPSILON / 2: elementwise kernels are exact or differ by one rounding of an
- * fma (axpy); `dots` says for itself.
+ * Elementwise kernels give the same bits in every variant; `dots` says for itself.
  */
 #ifndef LINALG_KERNELS_H
 #define LINALG_KERNELS_H
@@ -33,7 +32,7 @@ struct kernels {
     /* How many x[i] >= least. NaN is never at least anything. Exact. */
     size_t (*count_at_least)(const float *x, size_t n, float least);
 
-    /* y[i] += a * x[i] for i in [0, n). */
+    /* y[i] += a * x[i] for i in [0, n), a fused multiply-add: every variant gives the same bits. */
     void (*axpy)(float a, const float *x, float *y, size_t n);
 
     /*

@@ -33,7 +33,7 @@ static size_t find_above_each(const float *x, const float *thresholds, float mar
 static void axpy(float a, const float *x, float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        y[i] += a * x[i];
+        y[i] = fmaf(a, x[i], y[i]);
 }
 
 /* fmaf, and not x * y + z, whatever the compiler would make of it. */

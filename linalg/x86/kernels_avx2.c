@@ -2,6 +2,7 @@
  * AVX2 and FMA: eight floats at a time. See linalg/kernels.h for what each kernel computes.
  */
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "linalg/kernels_internal.h"
@@ -71,7 +72,7 @@ static void axpy(float a, const float *x, float *y, size_t n)
         _mm256_storeu_ps(y + i, sum);
     }
     for (; i < n; i++)
-        y[i] += a * x[i];
+        y[i] = fmaf(a, x[i], y[i]);
 }
 
 static size_t count_at_least(const float *x, size_t n, float least)
