@@ -1,5 +1,6 @@
 #include "sae/exact.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -39,6 +40,18 @@ static const float *latent_row(const struct sae *sae, size_t j)
     return sae->w_enc.data + j * sae->w_enc.stride;
 }
 
+/*
+ * Tokens far out can leave the range of float32 on the way to a sum that would be in it, and
+ * infinity less infinity is NaN, which exceeds nothing. What left it fires, so that who reads the
+ * code sees that the token cannot be encoded, instead of missing a latent.
+ */
+static float pre_activation(float sum, float bias)
+{
+    float a = sum + bias;
+
+    return isfinite(a) ? a : INFINITY;
+}
+
 void exact_score_span(struct exact *exact, const struct sae *sae, const float *const *tokens,
                       size_t n, size_t first, size_t n_latents)
 {
@@ -46,7 +59,7 @@ void exact_score_span(struct exact *exact, const struct sae *sae, const float *c
         exact->kernels->dots(latent_row(sae, first + l), tokens, n, sae->d_in, exact->sums);
         for (size_t i = 0; i < n; i++)
             exact->scores.data[i * exact->scores.stride + l] =
-                exact->sums[i] + sae->b_enc[first + l];
+                pre_activation(exact->sums[i], sae->b_enc[first + l]);
     }
 }
 
@@ -136,7 +149,7 @@ static void settle_tile(struct exact *exact, const struct sae *sae, struct matri
         for (size_t m = 0; m < n; m++, begin++) {
             struct exact_pair *pair = &exact->pairs[exact->order[begin]];
 
-            pair->value = exact->sums[m] + sae->b_enc[pair->latent];
+            pair->value = pre_activation(exact->sums[m], sae->b_enc[pair->latent]);
         }
     }
 }

@@ -176,7 +176,7 @@ static float activate(const struct sae *sae, uint32_t latent, float a)
         a = sae->r_mag[latent] * a + sae->b_mag[latent];
     if (!(a > 0))
         return 0;
-    return sae->activation == ACTIVATION_TANH_RELU ? tanhf(a) : a;
+    return sae->activation == ACTIVATION_TANH_RELU && isfinite(a) ? tanhf(a) : a;
 }
 
 /* The pairs of a span, which come by token, become hits. */

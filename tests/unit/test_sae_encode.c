@@ -227,8 +227,8 @@ static void encode_measures_the_first_reference_tokens(void **state)
 static void encode_rejects_codes_out_of_range(void **state)
 {
     const struct encode_config config = {.pooling = POOLING_MAX, .reconstruct = true};
-    float x[4][2] = {{1, 1}, {3e38F, 3e38F}, {1, 2}, {-3e38F, 3e38F}};
-    const int64_t offsets[] = {0, 1, 2, 3, 4};
+    float x[5][2] = {{1, 1}, {3e38F, 3e38F}, {1, 2}, {-1e38F, 1e38F}, {-2e38F, 3e38F}};
+    const int64_t offsets[] = {0, 1, 2, 3, 4, 5};
     struct activations *activations;
     struct encode_result result;
     struct sae sae;
@@ -236,17 +236,17 @@ static void encode_rejects_codes_out_of_range(void **state)
 
     (void)state;
     sae_sample_init(&sae, 2, 3, ACTIVATION_RELU, 0, 1);
-    for (size_t j = 0; j < 3; j++) { /* the sum of both overflows */
-        sae.w_enc.data[j * sae.w_enc.stride] = 1;
-        sae.w_enc.data[j * sae.w_enc.stride + 1] = 1;
+    for (size_t j = 0; j < 3; j++) { /* the sum overflows, or both terms do in either direction */
+        sae.w_enc.data[j * sae.w_enc.stride] = 2;
+        sae.w_enc.data[j * sae.w_enc.stride + 1] = 2;
     }
     path = activations_sample_write("huge.safetensors",
                                     &(struct activations_sample){.x = x[0],
-                                                                 .n_tokens = 4,
+                                                                 .n_tokens = 5,
                                                                  .d_in = 2,
                                                                  .dtype = DTYPE_F32,
                                                                  .offsets = offsets,
-                                                                 .n_samples = 4});
+                                                                 .n_samples = 5});
     activations = open_files(&path, 1);
     assert_int_equal(
         encode_run(&result, &sae, activations, &config, &kernels, NULL, NULL, NULL, NULL),
@@ -254,9 +254,10 @@ static void encode_rejects_codes_out_of_range(void **state)
     assert_int_equal(result.outcome[0], ENCODE_OK);
     assert_int_equal(result.outcome[1], ENCODE_NONFINITE);
     assert_int_equal(result.outcome[3], ENCODE_OK);
+    assert_int_equal(result.outcome[4], ENCODE_NONFINITE);
     for (size_t e = 0; e < csr_nnz(&result.codes); e++)
         assert_true(isfinite(result.codes.values[e]));
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 5; i++)
         assert_true(isfinite(result.recon_mean[i]) && isfinite(result.recon_max[i]));
     encode_result_release(&result);
     activations_close(activations);
