@@ -272,8 +272,9 @@ static enum status fill(struct prefilter *f, struct workers *workers, struct err
     if (st || !keeps)
         return st;
     list_arrays(f, arrays);
-    return sae_cache_store(f->sae->cache_dir, f->sae->cache_key, prefilter_name(f), arrays,
-                           CACHE_ARRAYS, err);
+    st = sae_cache_store(f->sae->cache_dir, f->sae->cache_key, prefilter_name(f), arrays,
+                         CACHE_ARRAYS, err);
+    return st ? error_wrap(err, st, "sae.cache") : STATUS_OK;
 }
 
 enum status prefilter_new(struct prefilter **prefilter, const struct sae *sae,

@@ -14,7 +14,7 @@
 #include "formats/atomic_file.h"
 
 #define PAGE 4096
-#define CACHE_VERSION 1
+#define CACHE_VERSION 2
 
 struct header {
     char magic[8];
@@ -22,7 +22,8 @@ struct header {
     struct hash128 key;
     uint64_t bytes[SAE_CACHE_ARRAYS_MAX];
     uint64_t file_bytes;
-    uint64_t check; /* XXH3-64 of all before it */
+    uint64_t contents; /* hash_arrays() */
+    uint64_t check;    /* XXH3-64 of all before it */
 };
 
 _Static_assert(sizeof(struct header) <= PAGE, "the header has one page");
@@ -32,7 +33,17 @@ static size_t whole_pages(size_t bytes)
     return (bytes + PAGE - 1) / PAGE * PAGE;
 }
 
-static void make_header(struct header *header, struct hash128 key,
+/* XXH3-64 of each array, seeded with that of the one before. */
+static uint64_t hash_arrays(const struct sae_cache_array *arrays, size_t n_arrays)
+{
+    uint64_t hash = 0;
+
+    for (size_t i = 0; i < n_arrays; i++)
+        hash = hash64(arrays[i].data, arrays[i].bytes, hash);
+    return hash;
+}
+
+static void make_header(struct header *header, struct hash128 key, uint64_t contents,
                         const struct sae_cache_array *arrays, size_t n_arrays)
 {
     assert(n_arrays <= SAE_CACHE_ARRAYS_MAX);
@@ -46,6 +57,7 @@ static void make_header(struct header *header, struct hash128 key,
         header->bytes[i] = arrays[i].bytes;
         header->file_bytes += whole_pages(arrays[i].bytes);
     }
+    header->contents = contents;
     header->check = hash64(header, offsetof(struct header, check), 0);
 }
 
@@ -62,14 +74,28 @@ static char *file_path(const char *dir, struct hash128 key, const char *name)
     return path;
 }
 
-static bool has_header(int fd, const struct header *expected)
+/* Map the file if its header is the one of such arrays; *contents is what it says of them. */
+static void *map(int fd, struct hash128 key, const struct sae_cache_array *arrays, size_t n_arrays,
+                 size_t *bytes, uint64_t *contents)
 {
-    struct header header;
+    struct header header, expected;
     struct stat info;
 
-    return fstat(fd, &info) == 0 && (uint64_t)info.st_size == expected->file_bytes &&
-           pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) &&
-           memcmp(&header, expected, sizeof(header)) == 0;
+    if (fstat(fd, &info) != 0 || pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header))
+        return MAP_FAILED;
+    *contents = header.contents;
+    make_header(&expected, key, header.contents, arrays, n_arrays);
+    *bytes = expected.file_bytes;
+    if ((uint64_t)info.st_size != expected.file_bytes ||
+        memcmp(&header, &expected, sizeof(header)) != 0)
+        return MAP_FAILED;
+    return mmap(NULL, *bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+}
+
+static void forget(struct sae_cache_array *arrays, size_t n_arrays)
+{
+    for (size_t i = 0; i < n_arrays; i++)
+        arrays[i].data = NULL;
 }
 
 enum status sae_cache_open(struct sae_cache *cache, bool *found, const char *dir,
@@ -77,8 +103,8 @@ enum status sae_cache_open(struct sae_cache *cache, bool *found, const char *dir
                            size_t n_arrays, struct error *err)
 {
     char *path = file_path(dir, key, name);
-    struct header expected;
-    size_t at = PAGE;
+    size_t at = PAGE, bytes;
+    uint64_t contents;
     void *mapped;
     int fd;
 
@@ -86,24 +112,25 @@ enum status sae_cache_open(struct sae_cache *cache, bool *found, const char *dir
     *found = false;
     if (!path)
         return error_nomem(err);
-    make_header(&expected, key, arrays, n_arrays);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     mem_free(path);
     if (fd < 0)
         return STATUS_OK;
-    mapped = has_header(fd, &expected)
-                 ? mmap(NULL, expected.file_bytes, PROT_READ, MAP_PRIVATE, fd, 0)
-                 : MAP_FAILED;
+    mapped = map(fd, key, arrays, n_arrays, &bytes, &contents);
     close(fd);
     if (mapped == MAP_FAILED)
         return STATUS_OK;
-    (void)madvise(mapped, expected.file_bytes, MADV_WILLNEED);
-    *cache = (struct sae_cache){.mapped = mapped, .bytes = expected.file_bytes};
+    (void)madvise(mapped, bytes, MADV_WILLNEED);
+    *cache = (struct sae_cache){.mapped = mapped, .bytes = bytes};
     for (size_t i = 0; i < n_arrays; i++) {
         arrays[i].data = arrays[i].bytes ? (const char *)mapped + at : NULL;
         at += whole_pages(arrays[i].bytes);
     }
-    *found = true;
+    *found = hash_arrays(arrays, n_arrays) == contents;
+    if (!*found) {
+        sae_cache_close(cache);
+        forget(arrays, n_arrays);
+    }
     return STATUS_OK;
 }
 
@@ -132,7 +159,7 @@ enum status sae_cache_store(const char *dir, struct hash128 key, const char *nam
     struct header header;
     enum status st = path ? directory_make(dir, err) : error_nomem(err);
 
-    make_header(&header, key, arrays, n_arrays);
+    make_header(&header, key, hash_arrays(arrays, n_arrays), arrays, n_arrays);
     if (!st)
         st = atomic_file_open(&file, path, err);
     if (!st)

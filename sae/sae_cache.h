@@ -4,13 +4,14 @@
  * A file holds arrays, each beginning on a page; its name is a key that stands for everything the
  * arrays were made from, the hash of the weights first:
  *
- *     header, one page: magic, version, key, sizes of the arrays, hash of all that
+ *     header, one page: magic, version, key, sizes and hash of the arrays, hash of all that
  *     array 0 | array 1 | ...
  *
  * Files are written aside and renamed, so that none is half there, and are never changed
  * afterwards. Several processes that map one share its memory. A file that is damaged, or of
- * another version, is as good as absent and is replaced; arrays are not hashed again. Whoever cuts
- * a mapped file short from outside ends the process with SIGBUS: the folder belongs to us.
+ * another version, is as good as absent and is replaced; to see that, opening reads all of it once.
+ * Whoever cuts a mapped file short from outside ends the process with SIGBUS: the folder belongs
+ * to us.
  */
 #ifndef SAE_SAE_CACHE_H
 #define SAE_SAE_CACHE_H
