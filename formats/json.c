@@ -24,6 +24,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "formats/descriptor.h"
 
 #define DEPTH_DEFAULT 64
 #define READ_BYTES ((size_t)64 << 10)
@@ -492,13 +493,14 @@ enum status json_parse_file(struct json **out, const char *path, size_t bytes_ma
 {
     size_t used = 0, capacity = 0;
     void *bytes = NULL;
-    enum status st = STATUS_OK;
+    uint64_t size;
+    enum status st;
     int fd;
 
     *out = NULL;
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(err, STATUS_IO, "'%s': %s", path, strerror(errno));
+    st = descriptor_open(&fd, &size, path, err);
+    if (st)
+        return st;
     for (;;) {
         ssize_t got;
 

@@ -46,7 +46,7 @@ MUST_CHECK
 enum status json_parse(struct json **out, const char *bytes, size_t n,
                        const struct json_options *options, struct error *err);
 
-/* The same for a whole file of at most `bytes_max` bytes. The message names the file. */
+/* The same for a whole regular file of at most `bytes_max` bytes. The message names the file. */
 MUST_CHECK
 enum status json_parse_file(struct json **out, const char *path, size_t bytes_max,
                             const struct json_options *options, struct error *err);

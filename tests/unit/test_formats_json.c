@@ -377,6 +377,7 @@ static void json_reads_files(void **state)
     assert_int_equal(json_parse_file(&root, path, 11, NULL, &err), STATUS_FORMAT);
     assert_non_null(strstr(err.message, "more than 11 bytes"));
     assert_int_equal(json_parse_file(&root, "/tmp", 11, NULL, &err), STATUS_IO);
+    assert_int_equal(json_parse_file(&root, "/dev/null", 11, NULL, &err), STATUS_IO);
     remove(path);
     assert_int_equal(json_parse_file(&root, path, 11, NULL, &err), STATUS_IO);
 }
