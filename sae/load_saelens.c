@@ -167,13 +167,29 @@ static enum status refuse_activation(const struct sae_config *config,
                      config->name, name, architecture->name);
 }
 
+/* Taking a top-k SAE for relu is the commonest misreading there is. */
+static enum status warn_unused_k(const struct sae_config *config, struct sae_description *d,
+                                 struct error *err)
+{
+    double k;
+    enum status st = sae_config_number(
+        config, sae_config_member(config->root, "activation_fn_kwargs"), "k", &k, err);
+
+    if (!st && !isnan(k))
+        sae_warn(d,
+                 "%s: activation_fn_kwargs has k %g, but the activation function is relu, which "
+                 "is what is computed",
+                 config->name, k);
+    return st;
+}
+
 /* A top-k SAE of the early days says "standard" all the same. */
 static enum status describe_standard(const struct sae_config *config,
                                      const struct architecture *architecture, const char *name,
                                      struct sae_description *d, struct error *err)
 {
     if (strcmp(name, "relu") == 0)
-        return STATUS_OK;
+        return warn_unused_k(config, d, err);
     if (architecture->target == SAE_TARGET_INPUT && strcmp(name, "topk") == 0)
         return describe_topk(config, d, err);
     if (strcmp(name, "tanh-relu") == 0) {

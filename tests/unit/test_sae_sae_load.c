@@ -354,6 +354,23 @@ static void saelens_reads_both_kinds_of_threshold(void **state)
     sae_release(&sae);
 }
 
+static void sae_load_warns_of_a_k_that_relu_has_no_use_for(void **state)
+{
+    struct parts p;
+    struct sae sae;
+
+    (void)state;
+    parts_init(&p);
+    load(&sae,
+         write_saelens("k", &p,
+                       "\"architecture\": \"standard\", "
+                       "\"activation_fn_kwargs\": {\"k\": 4}"),
+         NULL);
+    assert_int_equal(sae.activation, ACTIVATION_RELU);
+    assert_non_null(strstr(sae.warnings, "activation_fn_kwargs has k 4"));
+    sae_release(&sae);
+}
+
 static void saelens_names_what_it_does_not_read(void **state)
 {
     static const char *const architectures[] = {"temporal", "matching_pursuit", "clt", "crosscoder",
@@ -857,6 +874,7 @@ int main(void)
         cmocka_unit_test(sae_load_says_what_is_wrong_with_a_path),
         cmocka_unit_test(sae_load_refuses_more_than_the_machine_has),
         cmocka_unit_test(sae_load_survives_mangled_files),
+        cmocka_unit_test(sae_load_warns_of_a_k_that_relu_has_no_use_for),
         cmocka_unit_test(sae_load_survives_failing_allocations),
         cmocka_unit_test(sae_load_notes_hash_and_size),
     };
