@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "linalg/blas.h"
+#include "sae/outliers.h"
 #include "sae/sae_cache.h"
 
 /* Latents of a span: c [512, 256] is half a MiB and stays in the second-level cache. */
@@ -18,10 +19,6 @@
 #define RANGE_MAX ((double)FLT_MAX / 10)
 
 #define FAST_DEVIATIONS 6
-
-/* An outlier is so many times the mean magnitude of its token: normal numbers reach five. */
-#define OUTLIER_FACTOR 8
-#define OUTLIERS_MAX 16
 
 #define UNIT_ROUNDOFF 0x1p-24
 
@@ -36,27 +33,6 @@ struct token_bound {
     double norm;  /* |x'|, without outliers */
     double error; /* |dx| */
     double whole; /* |x'|, with them */
-};
-
-/*
- * Language models have a few dimensions with activations a hundred times the others' size, and one
- * of them in a token would cost int8 all digits of the others. They are left out of it and
- * multiplied in float32. Which they are is decided token by token, so that tokens do not influence
- * each other.
- */
-struct outlier {
-    uint32_t column; /* of struct outliers */
-    float value;
-};
-
-struct outliers {
-    struct outlier *list; /* [rows_max, OUTLIERS_MAX] */
-    size_t *n;            /* [rows_max] */
-    float *row;           /* [d_in] a token without them */
-    uint32_t *column_of;  /* [d_in] 1 + where a dimension is in `dims`, 0: nowhere */
-    uint32_t *dims;       /* [d_in] that are outliers in some token of the block */
-    size_t n_dims;
-    float *weights; /* [d_in, span], of which n_dims rows are in use: of the present span */
 };
 
 struct prefilter {
@@ -332,36 +308,11 @@ size_t prefilter_span(const struct prefilter *prefilter)
 
 /* Tokens -------------------------------------------------------------------------------------- */
 
-static void release_outliers(struct outliers *outliers)
-{
-    mem_free(outliers->list);
-    mem_free(outliers->n);
-    mem_free(outliers->row);
-    mem_free(outliers->column_of);
-    mem_free(outliers->dims);
-    mem_free(outliers->weights);
-}
-
-static enum status allocate_outliers(struct outliers *outliers, size_t rows, size_t d_in,
-                                     size_t span, struct error *err)
-{
-    outliers->list = mem_alloc(rows, OUTLIERS_MAX * sizeof(*outliers->list));
-    outliers->n = mem_zalloc(rows, sizeof(*outliers->n));
-    outliers->row = mem_alloc(d_in, sizeof(*outliers->row));
-    outliers->column_of = mem_zalloc(d_in, sizeof(*outliers->column_of));
-    outliers->dims = mem_alloc(d_in, sizeof(*outliers->dims));
-    outliers->weights = mem_alloc(d_in, span * sizeof(*outliers->weights));
-    if (outliers->list && outliers->n && outliers->row && outliers->column_of && outliers->dims &&
-        outliers->weights)
-        return STATUS_OK;
-    return error_nomem(err);
-}
-
 void prefilter_block_free(struct prefilter_block *block)
 {
     if (!block)
         return;
-    release_outliers(&block->outliers);
+    outliers_release(&block->outliers);
     mem_free(block->bounds);
     matrix_release(&block->c);
     mem_free(block->rows);
@@ -393,7 +344,7 @@ static enum status allocate_block(struct prefilter_block *block, const struct pr
         return error_nomem(err);
     if (f->product->precision != PRODUCT_INT8)
         return STATUS_OK;
-    return allocate_outliers(&block->outliers, rows, f->sae->d_in, f->span, err);
+    return outliers_init(&block->outliers, rows, f->sae->d_in, f->span, err);
 }
 
 enum status prefilter_block_new(struct prefilter_block **out, const struct prefilter *prefilter,
@@ -415,73 +366,18 @@ enum status prefilter_block_new(struct prefilter_block **out, const struct prefi
     return STATUS_OK;
 }
 
-/* List the outliers of token t; true if there are any, and then outliers->row is it without them.
- * Of more than OUTLIERS_MAX the larger ones count. */
-static bool take_outliers(struct outliers *outliers, size_t t, const float *x, size_t d_in)
-{
-    struct outlier *list = outliers->list + t * OUTLIERS_MAX;
-    double sum = 0, least;
-    size_t n = OUTLIERS_MAX + 1;
-
-    for (size_t p = 0; p < d_in; p++)
-        sum += fabs((double)x[p]);
-    least = OUTLIER_FACTOR * sum / (double)d_in;
-    for (; n > OUTLIERS_MAX; least *= 2) {
-        n = 0;
-        for (size_t p = 0; p < d_in; p++)
-            n += fabs((double)x[p]) > least;
-        if (n <= OUTLIERS_MAX)
-            break;
-    }
-    outliers->n[t] = 0;
-    if (n == 0)
-        return false;
-    memcpy(outliers->row, x, d_in * sizeof(*x));
-    for (uint32_t p = 0; p < d_in; p++) {
-        if (!(fabs((double)x[p]) > least))
-            continue;
-        if (!outliers->column_of[p]) {
-            outliers->dims[outliers->n_dims++] = p;
-            outliers->column_of[p] = (uint32_t)outliers->n_dims;
-        }
-        list[outliers->n[t]++] =
-            (struct outlier){.column = outliers->column_of[p] - 1, .value = x[p]};
-        outliers->row[p] = 0;
-    }
-    return true;
-}
-
-static void forget_outliers(struct outliers *outliers)
-{
-    for (size_t i = 0; i < outliers->n_dims; i++)
-        outliers->column_of[outliers->dims[i]] = 0;
-    outliers->n_dims = 0;
-}
-
-static double norm_of(const struct outlier *list, size_t n)
-{
-    double squares = 0;
-
-    for (size_t i = 0; i < n; i++)
-        squares += (double)list[i].value * (double)list[i].value;
-    return sqrt(squares);
-}
-
 /* Round token t into `row`, and bound what that took away. */
 static void round_token(const struct prefilter *f, struct prefilter_block *block, size_t t,
                         uint32_t *row)
 {
     enum product_precision precision = f->product ? f->product->precision : PRODUCT_F32;
-    struct outliers *outliers = &block->outliers;
     const float *x = matrix_view_row(block->x, t);
     struct token_bound *bound = &block->bounds[t];
     struct product_rounding rounding;
     double left_out = 0;
 
-    if (outliers->list && take_outliers(outliers, t, x, block->x.cols)) {
-        x = outliers->row;
-        left_out = norm_of(outliers->list + t * OUTLIERS_MAX, outliers->n[t]);
-    }
+    if (block->outliers.list)
+        x = outliers_take(&block->outliers, t, x, block->x.cols, &left_out);
     rounding = product_round(precision, PRODUCT_TOKENS, f->kernels, x, block->x.cols, row);
     bound->norm = rounding.norm + rounding.error;
     bound->error = rounding.error;
@@ -498,7 +394,7 @@ void prefilter_tokens(const struct prefilter *prefilter, struct prefilter_block 
     assert(x.rows <= block->rows_max && x.cols == prefilter->sae->d_in);
     block->x = x;
     block->n = x.rows;
-    forget_outliers(&block->outliers);
+    outliers_clear(&block->outliers);
     for (size_t first = 0; first < x.rows; first += group) {
         size_t n = x.rows - first < group ? x.rows - first : group;
 
@@ -612,29 +508,6 @@ static void multiply_packed(const struct prefilter *f, struct prefilter_block *b
     }
 }
 
-/* c += what int8 has left out, for latents [first, first + n). */
-static void add_outliers(const struct prefilter *f, struct prefilter_block *block, size_t first,
-                         size_t n)
-{
-    const struct outliers *outliers = &block->outliers;
-    const struct matrix *w = &f->sae->w_enc;
-
-    for (size_t l = 0; l < n && outliers->n_dims; l++) {
-        const float *row = w->data + (first + l) * w->stride;
-
-        for (size_t i = 0; i < outliers->n_dims; i++)
-            outliers->weights[i * f->span + l] = row[outliers->dims[i]];
-    }
-    for (size_t t = 0; t < block->n; t++) {
-        for (size_t i = 0; i < outliers->n[t]; i++) {
-            const struct outlier *o = &outliers->list[t * OUTLIERS_MAX + i];
-
-            f->kernels->axpy(o->value, outliers->weights + o->column * f->span,
-                             block->c.data + t * block->c.stride, n);
-        }
-    }
-}
-
 const float *prefilter_scores(const struct prefilter *prefilter, struct prefilter_block *block,
                               size_t span, size_t *stride)
 {
@@ -654,6 +527,7 @@ const float *prefilter_scores(const struct prefilter *prefilter, struct prefilte
     else
         multiply_packed(prefilter, block, first, n, n_groups);
     if (block->outliers.list)
-        add_outliers(prefilter, block, first, n);
+        outliers_add(&block->outliers, prefilter->kernels, &prefilter->sae->w_enc, first, n,
+                     block->n, block->c.data, block->c.stride);
     return block->c.data;
 }

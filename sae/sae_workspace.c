@@ -137,9 +137,10 @@ size_t sae_scratch_bytes(const struct sae *sae)
     size_t codes = rows * (sae->k ? candidates_max(sae) : sae->d_sae);
 
     codes = codes < BLOCK_CODES ? codes : BLOCK_CODES;
-    /* Tokens as read, normalised and packed; two spans of scores; candidates, pairs and codes, in
-     * arrays that may be half empty. */
-    return rows * (3 * sae->d_in + 2 * SPAN_LATENTS) * sizeof(float) + 64 * codes;
+    /* Tokens as read, normalised and packed; two spans of scores and one of weights; candidates,
+     * pairs and codes, in arrays that may be half empty. */
+    return ((3 * rows + SPAN_LATENTS) * sae->d_in + 2 * rows * SPAN_LATENTS) * sizeof(float) +
+           64 * codes;
 }
 
 enum status sae_workspace_new(struct sae_workspace **out, const struct sae *sae,
