@@ -147,15 +147,16 @@ static enum status append_selected(const struct sae *sae, struct sae_workspace *
     if (!code_list_reserve(&ws->row, sae->k))
         return error_nomem(err);
     for (uint32_t t = 0; t < rows && !st; t++) {
-        size_t end = begin;
+        const struct exact_pair *own = ws->exact.n_pairs ? ws->exact.pairs + begin : NULL;
+        size_t n_own = 0;
         size_t n;
 
-        while (end < ws->exact.n_pairs && ws->exact.pairs[end].token == t)
-            end++;
-        n = sae_selects_topk(sae) ? select_topk(sae, ws, t, ws->exact.pairs + begin, end - begin)
-                                  : select_groupmax(sae, ws, ws->exact.pairs + begin, end - begin);
+        while (begin + n_own < ws->exact.n_pairs && own[n_own].token == t)
+            n_own++;
+        n = sae_selects_topk(sae) ? select_topk(sae, ws, t, own, n_own)
+                                  : select_groupmax(sae, ws, own, n_own);
         st = append_row(ws, n, codes, err);
-        begin = end;
+        begin += n_own;
     }
     return st;
 }
