@@ -72,6 +72,8 @@ static size_t select_topk(const struct sae *sae, struct sae_workspace *ws, uint3
     struct candidates *candidates = &ws->candidates[t]; /* their room serves once more */
     size_t at = 0;
 
+    if (n == 0)
+        return 0;
     candidates->n = 0;
     for (size_t i = 0; i < n; i++) {
         float size = both_signs ? fabsf(pairs[i].value) : pairs[i].value;
