@@ -1,0 +1,262 @@
+/*
+ * curator/ledger.h - the sidecar's durable state: one SQLite database a person can open and ask.
+ *
+ *     STATE/ledger.db     WAL, synchronous FULL: a committed transaction survives power loss
+ *
+ * Schema, views and what may be asked: docs/state.md. Whoever holds a ledger holds STATE/lock. One
+ * thread, but a second ledger opened with LEDGER_READ may look up contents from another one. Every
+ * call but the open ones and begin, commit, rollback happens inside a transaction. After a failed
+ * commit or a rollback the caller reloads what it keeps in memory: the database is the truth.
+ *
+ * STATUS_IO: disk full, read-only, an I/O error (SQLite's words in the message). ledger_broken()
+ * tells those after which the process must leave, since what was written cannot be known.
+ */
+#ifndef CURATOR_LEDGER_H
+#define CURATOR_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+struct ledger;
+
+enum ledger_mode {
+    LEDGER_WRITE,
+    LEDGER_READ,    /* a second connection, for ledger_content_find only */
+    LEDGER_SALVAGE, /* move a damaged database aside, keep every row that can still be read */
+};
+
+/*
+ * What the state belongs to. A state of another identity is STATUS_CONFLICT, naming the first line
+ * of the recipe (or the input) that differs. NULL in LEDGER_READ.
+ */
+struct ledger_identity {
+    const char *config_hash; /* 32 hex digits: all that plan and scores depend on */
+    const char *recipe;      /* the lock, YAML, only for naming what differs */
+    const char *sae_hash;    /* "" without */
+    const char *dataset;     /* fingerprint, "" without */
+};
+
+/* STATUS_CONFLICT: locked (names the pid), or another identity. STATUS_FORMAT: damaged, with the
+ * one command that would salvage it; a newer schema is STATUS_UNSUPPORTED. Creates `dir` (0700). */
+MUST_CHECK
+enum status ledger_open(struct ledger **ledger, const char *dir,
+                        const struct ledger_identity *identity, enum ledger_mode mode,
+                        const struct log *log, struct error *err);
+void ledger_close(struct ledger *ledger); /* checkpoints; accepts NULL */
+
+MUST_CHECK enum status ledger_begin(struct ledger *ledger, struct error *err);
+MUST_CHECK enum status ledger_commit(struct ledger *ledger, struct error *err);
+void ledger_rollback(struct ledger *ledger);
+bool ledger_broken(const struct ledger *ledger);
+
+/* A random number drawn when the state was made: tells one state's history from another's. */
+uint64_t ledger_lineage(const struct ledger *ledger);
+
+/* Small values by name: the frozen norm statistics and the like. *found false: not there. */
+MUST_CHECK enum status ledger_value_get(struct ledger *ledger, const char *key, char **value,
+                                        struct error *err); /* NULL: none; mem_free it */
+MUST_CHECK enum status ledger_value_put(struct ledger *ledger, const char *key, const char *value,
+                                        struct error *err);
+
+/*
+ * Sessions. The number for (run, client, incarnation), made if new (1, 2, ...); *highest is the
+ * highest incarnation ever seen of that (run, client), the new one included if it is.
+ * older [n_older] are the sessions of lower incarnations, to be fenced; mem_free it.
+ */
+MUST_CHECK
+enum status ledger_session(struct ledger *ledger, const char *run, const char *client,
+                           uint64_t incarnation, uint64_t *session, uint64_t *highest,
+                           uint64_t **older, size_t *n_older, struct error *err);
+
+/* Replies for retries: the newest LEDGER_REPLIES a session. */
+#define LEDGER_REPLIES 1024
+
+struct ledger_reply {
+    struct hash128 digest; /* of the request */
+    uint16_t kind;
+    char *header;         /* JSON members; NULL: the kind answers a retry by itself */
+    unsigned char *bytes; /* of its one u8 tensor, or NULL */
+    size_t n_bytes;
+};
+void ledger_reply_release(struct ledger_reply *reply);
+
+enum ledger_reply_state {
+    LEDGER_REPLY_NEW,     /* never seen */
+    LEDGER_REPLY_KNOWN,   /* *reply holds what was answered */
+    LEDGER_REPLY_TOO_OLD, /* below the window: cannot be told from one that was applied */
+};
+MUST_CHECK
+enum status ledger_reply_find(struct ledger *ledger, uint64_t session, uint64_t request,
+                              enum ledger_reply_state *state, struct ledger_reply *reply,
+                              struct error *err);
+MUST_CHECK
+enum status ledger_reply_put(struct ledger *ledger, uint64_t session, uint64_t request,
+                             const struct ledger_reply *reply, struct error *err);
+
+/* Runs: the curriculum of one trainer. `progress` is opaque here: where in the plan it stands. */
+struct ledger_run {
+    int64_t id; /* 0: not in the ledger yet */
+    char *name;
+    uint64_t next_seq, consumed_seq;
+    uint64_t event; /* feedback requests applied so far */
+    void *progress;
+    size_t n_progress;
+};
+void ledger_run_release(struct ledger_run *run);
+MUST_CHECK
+enum status ledger_runs(struct ledger *ledger, struct ledger_run **runs, size_t *n,
+                        struct error *err);
+/* Insert (id 0: it is set) or update. */
+MUST_CHECK
+enum status ledger_run_put(struct ledger *ledger, struct ledger_run *run, struct error *err);
+
+/* Issued batches. */
+struct ledger_batch {
+    uint64_t seq, epoch;
+    size_t n, n_wanted; /* sids there are, and how many were asked for */
+    bool exhausted, fallback;
+    uint64_t *sids;    /* [n] */
+    float *difficulty; /* [n] */
+    int32_t *cluster;  /* [n] */
+};
+void ledger_batch_release(struct ledger_batch *batch);
+/* *found false: no such batch. STATUS_FORMAT: its checksum does not hold. */
+MUST_CHECK
+enum status ledger_batch_get(struct ledger *ledger, int64_t run, uint64_t seq, bool *found,
+                             struct ledger_batch *batch, struct error *err);
+MUST_CHECK
+enum status ledger_batch_put(struct ledger *ledger, int64_t run, const struct ledger_batch *batch,
+                             struct error *err);
+
+/* Feedback: one rollout. */
+struct ledger_rollout {
+    int32_t rollout; /* -1: not numbered, never a duplicate */
+    float reward;
+    int32_t length;  /* tokens, -1: not told */
+    uint64_t answer; /* hash of the extracted answer, 0: none */
+};
+
+/*
+ * Add rollouts [n] of one prompt in one batch. accepted [n] gets 1, or 0 for a rollout number that
+ * this (run, seq, sid) already has. *first: nothing was known of (run, seq, sid) before.
+ */
+MUST_CHECK
+enum status ledger_feedback_add(struct ledger *ledger, int64_t run, uint64_t seq, uint64_t sid,
+                                uint64_t event, const struct ledger_rollout *rollouts, size_t n,
+                                unsigned char *accepted, bool *first, struct error *err);
+
+/* Every rollout of a run, by (sid, seq), each prompt's in the order they came. */
+typedef enum status ledger_rollout_visit(void *context, uint64_t sid, uint64_t seq,
+                                         const struct ledger_rollout *rollouts, size_t n,
+                                         struct error *err);
+MUST_CHECK
+enum status ledger_feedback_each(struct ledger *ledger, int64_t run, ledger_rollout_visit *visit,
+                                 void *context, struct error *err);
+
+/* What is known of a prompt: the Beta posterior over its pass rate (docs/method.md, section 7). */
+struct ledger_prompt {
+    uint64_t sid;
+    double a, b;
+    uint64_t groups, rollouts;
+    double reward_sum;
+    uint32_t flat_groups; /* in a row whose rewards were all the same */
+    uint64_t last_seq;
+};
+MUST_CHECK
+enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
+                              const struct ledger_prompt *prompt, struct error *err);
+MUST_CHECK
+enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_prompt **prompts,
+                           size_t *n, struct error *err);
+
+/* Snapshots: `state` is opaque here. */
+struct ledger_snapshot {
+    uint64_t next_seq, consumed_seq, event;
+    struct hash128 hash; /* of state */
+    void *state;
+    size_t n_state;
+};
+void ledger_snapshot_release(struct ledger_snapshot *snapshot);
+MUST_CHECK
+enum status ledger_snapshot_put(struct ledger *ledger, int64_t run, const char *tag,
+                                const struct ledger_snapshot *snapshot, struct error *err);
+MUST_CHECK
+enum status ledger_snapshot_get(struct ledger *ledger, int64_t run, const char *tag, bool *found,
+                                struct ledger_snapshot *snapshot, struct error *err);
+
+/*
+ * Go back: batches from next_seq on and rollouts of events after `event` leave for the tables
+ * abandoned_batches and abandoned_feedback (kept for audits, never counted), and the prompts table
+ * is replaced by `prompts` [n].
+ */
+MUST_CHECK
+enum status ledger_rewind(struct ledger *ledger, int64_t run, uint64_t next_seq, uint64_t event,
+                          const struct ledger_prompt *prompts, size_t n, uint64_t *dropped_batches,
+                          uint64_t *dropped_rollouts, struct error *err);
+
+/* Contents: what an encoded sample became, by what was encoded. */
+struct ledger_content {
+    struct hash128 content; /* of activations and mask (or the features, as given) */
+    struct hash128 prompt;  /* of the prompt's text; zero: none */
+    unsigned char outcome;  /* enum encode_outcome */
+    uint32_t tokens_used;
+    float recon_mean, recon_max; /* NaN: not computed */
+    uint32_t *indices;           /* [n] */
+    float *values;               /* [n] */
+    size_t n;
+};
+void ledger_content_release(struct ledger_content *content);
+/* By prompt if it is not zero, else by content. Also in LEDGER_READ, without a transaction. */
+MUST_CHECK
+enum status ledger_content_find(struct ledger *ledger, struct hash128 content,
+                                struct hash128 prompt, bool *found, struct ledger_content *out,
+                                struct error *err);
+/* Nothing happens if it is there. */
+MUST_CHECK
+enum status ledger_content_put(struct ledger *ledger, const struct ledger_content *content,
+                               struct error *err);
+
+/* The pool: what a run SUBMITted, in order of arrival. */
+struct ledger_pooled {
+    uint64_t sid;
+    struct hash128 content, prompt; /* as in ledger_content */
+};
+MUST_CHECK
+enum status ledger_pool_add(struct ledger *ledger, int64_t run, const struct ledger_pooled *pooled,
+                            struct error *err);
+/* Newest last. */
+MUST_CHECK
+enum status ledger_pool(struct ledger *ledger, int64_t run, struct ledger_pooled **pooled,
+                        size_t *n, struct error *err);
+
+/* The data set's rows, for the views; written once. */
+struct ledger_row {
+    uint64_t row, key;
+    const char *id; /* JSON text */
+    bool kept;
+    int32_t cluster;            /* -1: none */
+    double quality, difficulty; /* NaN: none */
+    int64_t position;           /* in the plan, -1: none */
+};
+MUST_CHECK
+enum status ledger_rows_put(struct ledger *ledger, const struct ledger_row *rows, size_t n,
+                            struct error *err);
+
+/* Suspect references (docs/method.md, section 7), replaced as a whole. */
+struct ledger_suspect {
+    uint64_t sid, answer;
+    uint32_t rollouts, agreeing;
+    double neighbour_rate; /* pass rate of its SAE neighbours */
+};
+MUST_CHECK
+enum status ledger_suspects_put(struct ledger *ledger, int64_t run,
+                                const struct ledger_suspect *suspects, size_t n, struct error *err);
+
+uint64_t ledger_bytes(const struct ledger *ledger); /* of database and WAL */
+
+#endif
