@@ -1,7 +1,7 @@
 /*
  * ipc/socket.h - ZeroMQ contexts and sockets, with the options that keep peers bounded.
  *
- * The only file that knows ZeroMQ. Sockets belong to one thread; a wake-up may be sent from any.
+ * The only file that knows ZeroMQ. A socket belongs to one thread at a time.
  */
 #ifndef IPC_SOCKET_H
 #define IPC_SOCKET_H
@@ -26,6 +26,7 @@ enum socket_kind {
     SOCKET_ROUTER, /* the sidecar's */
     SOCKET_DEALER, /* a client's */
     SOCKET_REP,    /* the ZAP handler's */
+    SOCKET_REQ,    /* a simple client's; peers may use it, and tests do */
 };
 
 #define CURVE_KEY_TEXT_SIZE 41 /* 40 characters of Z85 and the terminator */
@@ -35,9 +36,10 @@ struct socket_options {
     size_t frame_bytes_max;    /* ZMQ_MAXMSGSIZE; 0: no limit */
     int receive_max, send_max; /* high-water marks, in messages */
     int linger_ms;
-    const char *zap_domain;   /* ROUTER; never empty */
+    const char *zap_domain;   /* ROUTER; with CURVE never empty. NULL: no ZAP handler is asked, as
+                                 libzmq turns everybody away when it is asked for and missing */
     const char *curve_secret; /* Z85; NULL: no CURVE */
-    const char *curve_public; /* DEALER: its own public key */
+    const char *curve_public; /* DEALER: its own public key; NULL: from the secret one */
     const char *curve_server; /* DEALER: the server's public key */
 };
 
@@ -46,6 +48,11 @@ enum status socket_open(struct socket **socket, struct socket_context *context,
                         const struct socket_options *options, struct error *err);
 void socket_close(struct socket *socket); /* accepts NULL */
 
+/*
+ * Over ipc the socket file has mode 0700, a stale one is replaced; its folder is the caller's, who
+ * also holds a lock: two that bind at the same moment cannot see each other here. STATUS_CONFLICT:
+ * somebody is bound there; STATUS_INVALID: not an endpoint.
+ */
 MUST_CHECK enum status socket_bind(struct socket *socket, const char *endpoint, struct error *err);
 MUST_CHECK enum status socket_connect(struct socket *socket, const char *endpoint,
                                       struct error *err);
@@ -53,11 +60,13 @@ MUST_CHECK enum status socket_connect(struct socket *socket, const char *endpoin
 MUST_CHECK enum status socket_endpoint(struct socket *socket, char *buffer, size_t size,
                                        struct error *err);
 
+#define SOCKET_FRAMES 64 /* most frames of a message that is kept or sent */
+
 /* A received multipart message: owns the frames. */
 struct packet {
-    struct packet_frames *frames; /* opaque storage */
+    struct packet_frames *frames; /* opaque storage, [n_frames] */
     struct frame *view;           /* [n] */
-    size_t n;
+    size_t n, n_frames;
     size_t bytes; /* sum over the frames */
 };
 
@@ -67,8 +76,10 @@ void packet_free(struct packet **packet); /* accepts NULL inside; leaves NULL */
 const char *packet_user(const struct packet *packet);
 
 /*
- * The next whole message without waiting; *packet NULL: none. Frames beyond frames_max are read and
- * dropped, and the packet says so (n = frames_max + 1 stands for "more"). STATUS_NOMEM, STATUS_IO.
+ * The next whole message without waiting; *packet NULL: none. Frames beyond frames_max (1 ..
+ * SOCKET_FRAMES - 1) are read and dropped, and the packet says so: n = frames_max + 1 stands for
+ * "more", and the contents of its last two frames mean nothing. STATUS_NOMEM: the message is lost;
+ * STATUS_IO.
  */
 MUST_CHECK
 enum status socket_receive(struct socket *socket, struct packet **packet, size_t frames_max,
@@ -89,8 +100,9 @@ MUST_CHECK
 enum status socket_send(struct socket *socket, const struct frame *frames, void *const *owned,
                         size_t n, enum socket_outcome *outcome, struct error *err);
 
-/* Wait until one of sockets [n] or descriptors [n_fds] can be read, or `timeout_ms` passed (-1: for
- * ever); ready[i] for the sockets, then the descriptors. STATUS_CANCELED on a signal. */
+/* Wait until one of sockets [n] or descriptors [n_fds], 8 in all, can be read, or `timeout_ms`
+ * passed (-1: for ever); ready[i] for the sockets, then the descriptors. STATUS_CANCELED on a
+ * signal. */
 MUST_CHECK
 enum status socket_poll(struct socket *const *sockets, size_t n, const int *fds, size_t n_fds,
                         int timeout_ms, bool *ready, struct error *err);
