@@ -461,6 +461,8 @@ enum status json_parse(struct json **out, const char *bytes, size_t n,
     s.tree_bytes_max = ((size_t)16 << 20) + 64 * (n < JSON_TREE_BYTES_MAX ? n : 0);
     if (n >= JSON_TREE_BYTES_MAX || s.tree_bytes_max > JSON_TREE_BYTES_MAX)
         s.tree_bytes_max = JSON_TREE_BYTES_MAX;
+    if (s.options->tree_bytes_max && s.options->tree_bytes_max < s.tree_bytes_max)
+        s.tree_bytes_max = s.options->tree_bytes_max;
     if (n >= INT_MAX || s.depth_max >= INT_MAX - 2)
         return error_set(err, STATUS_FORMAT, "%zu bytes of JSON, the limit is %d", n, INT_MAX - 1);
     st = scan_all(&s, err);

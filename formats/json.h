@@ -31,6 +31,7 @@ enum json_type {
 
 struct json_options {
     size_t depth_max;      /* arrays and objects inside each other; 0: 64 */
+    size_t tree_bytes_max; /* of the tree to be, estimated; 0: by the length of the text */
     bool allow_nan;        /* Python's NaN, Infinity, -Infinity: configuration files only */
     bool allow_duplicates; /* last one wins: never for our own or security-relevant input */
 };

@@ -5,6 +5,7 @@
 #ifndef IPC_MESSAGE_H
 #define IPC_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,9 +18,11 @@
 
 /* One frame of a multipart message, borrowed. Small ones arrive at odd addresses. */
 struct frame {
-    const void *data;
+    const void *data; /* may be NULL when n is 0 */
     size_t n;
 };
+
+#define MESSAGE_FRAMES_MAX (PROTOCOL_TENSORS_MAX + 2)
 
 /* A tensor in place: its bytes are those of the frame, at any alignment, in C order. */
 struct tensor {
@@ -29,6 +32,8 @@ struct tensor {
     const unsigned char *data;
     size_t count, bytes;
 };
+
+const char *message_dtype_name(enum dtype dtype); /* "f32"; "?" for what the wire has not */
 
 uint64_t tensor_u64(const struct tensor *t, size_t i); /* U64; the dtype is asserted */
 int64_t tensor_i64(const struct tensor *t, size_t i);
@@ -57,15 +62,21 @@ struct fault {
 /* E_BUSY, E_IO, E_NO_SESSION, and E_EXHAUSTED with a retry_after_ms. */
 bool fault_retryable(const struct fault *fault);
 
-/* Words a fault; returns its code. `field` may be NULL. */
+/* Words a fault; returns its code. `field` may be NULL. Both texts are cut to fit and made one
+ * line of valid UTF-8, whatever went into them; retry_after_ms becomes 0. */
 enum protocol_error fault_set(struct fault *fault, enum protocol_error code, const char *field,
                               const char *format, ...) PRINTF_LIKE(4, 5);
 
 /*
  * Frames [n] after the routing id and an optional empty delimiter. In two steps, so that the
  * session can be looked at in between, as the protocol's order of checks wants: the envelope
- * (E_PROTO_VERSION, E_UNKNOWN_OP for a request's kind, E_BAD_FRAME, E_TOO_LARGE), then header and
- * tensors (E_BAD_HEADER, E_BAD_TENSOR, E_TOO_LARGE). The caller releases `message` either way.
+ * (E_PROTO_VERSION, E_UNKNOWN_OP, E_BAD_FRAME, E_TOO_LARGE), then header and tensors (E_BAD_HEADER,
+ * E_BAD_TENSOR; E_BUSY when memory is short). The first step overwrites `message` and allocates
+ * nothing; the second is for frames that passed the first. The caller releases `message` either
+ * way.
+ *
+ * A first frame that envelope_read() refuses is E_BAD_FRAME; nobody knows whom to answer, so it is
+ * dropped. Flags are not looked at: the same functions read requests and replies.
  */
 enum protocol_error message_read_envelope(struct message *message, const struct frame *frames,
                                           size_t n, struct fault *fault);
@@ -76,8 +87,15 @@ void message_release(struct message *message);
 /* NULL if there is none of that name. */
 const struct tensor *message_tensor(const struct message *message, const char *name);
 
-/* What decides whether a request is the same when it comes again: kind, header, tensors; not ids or
- * flags. */
+/* The fault that an error reply tells of, after message_read_body(); a code that this version does
+ * not know becomes E_INTERNAL, with the code in the message. */
+void message_fault(const struct message *message, struct fault *fault);
+
+/*
+ * What decides whether a request is the same when it comes again: kind, header, tensors and where
+ * their borders are; not session, request id or flags. For frames that message_read_envelope()
+ * accepted. Allocates nothing.
+ */
 struct hash128 message_digest(const struct frame *frames, size_t n);
 
 /*
@@ -87,10 +105,10 @@ struct hash128 message_digest(const struct frame *frames, size_t n);
 struct message_out {
     struct text header;
     struct message_out_tensor {
-        char name[32];
+        char name[PROTOCOL_NAME_BYTES_MAX + 1];
         enum dtype dtype;
         struct shape shape;
-        void *data;
+        void *data; /* NULL once handed over to a socket */
         size_t bytes;
     } tensors[PROTOCOL_TENSORS_MAX];
     size_t n_tensors;
@@ -99,19 +117,24 @@ struct message_out {
 void message_out_release(struct message_out *out);
 void message_out_clear(struct message_out *out);
 
-/* A 1-d tensor of n elements: copied, or taken over (*data is NULL afterwards). STATUS_NOMEM. */
+/*
+ * A 1-d tensor of n elements: copied, or taken over (*data is NULL afterwards). Names are literals
+ * of our own, of at most 31 bytes, each once; a matrix gets its other dimensions in `shape`
+ * afterwards. STATUS_NOMEM.
+ */
 MUST_CHECK
 enum status message_out_copy(struct message_out *out, const char *name, enum dtype dtype, size_t n,
                              const void *data, struct error *err);
 void message_out_take(struct message_out *out, const char *name, enum dtype dtype, size_t n,
                       void **data);
 
-/* The whole header as it goes out, "{...,\"tensors\":[...]}", into out->header. STATUS_NOMEM. */
+/* The whole header as it goes out, "{...,\"tensors\":[...]}", into out->header. Once; after
+ * message_out_clear() again. STATUS_NOMEM. */
 MUST_CHECK
 enum status message_out_finish(struct message_out *out, struct error *err);
 
-/* The header of an error reply, in place of what was there: code, message, field, retryable,
- * retry_after_ms; no tensors. */
+/* The members of an error reply, in place of all that was there: code, message, field, retryable,
+ * retry_after_ms; no tensors. message_out_finish() comes after. */
 void message_out_fault(struct message_out *out, const struct fault *fault);
 
 #endif

@@ -45,6 +45,15 @@ const char *protocol_error_name(enum protocol_error error)
     return error_names[error];
 }
 
+enum protocol_error protocol_error_find(const char *name)
+{
+    for (int i = E_NONE + 1; i < PROTOCOL_ERROR_COUNT; i++) {
+        if (!strcmp(error_names[i], name))
+            return (enum protocol_error)i;
+    }
+    return E_NONE;
+}
+
 const char *protocol_kind_name(unsigned kind)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {

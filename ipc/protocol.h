@@ -22,6 +22,7 @@
 #define PROTOCOL_FRAME_BYTES_MAX ((size_t)64 << 20)
 #define PROTOCOL_TENSORS_MAX 32
 #define PROTOCOL_RANK_MAX 4
+#define PROTOCOL_NAME_BYTES_MAX 31 /* of a tensor */
 #define PROTOCOL_SESSION_MAX ((UINT64_C(1) << 53) - 1)
 
 enum protocol_kind {
@@ -74,6 +75,7 @@ enum protocol_error {
 };
 
 const char *protocol_error_name(enum protocol_error error); /* "E_BUSY"; "" for E_NONE */
+enum protocol_error protocol_error_find(const char *name);  /* E_NONE when unknown */
 bool protocol_kind_known(unsigned kind);
 const char *protocol_kind_name(unsigned kind); /* "FETCH"; "?" when unknown */
 
