@@ -52,6 +52,11 @@ void ledger_close(struct ledger *ledger); /* checkpoints; accepts NULL */
 MUST_CHECK enum status ledger_begin(struct ledger *ledger, struct error *err);
 MUST_CHECK enum status ledger_commit(struct ledger *ledger, struct error *err);
 void ledger_rollback(struct ledger *ledger);
+
+/* A savepoint inside the transaction: back to the latest mark, which stays. */
+MUST_CHECK enum status ledger_mark(struct ledger *ledger, struct error *err);
+MUST_CHECK enum status ledger_undo(struct ledger *ledger, struct error *err);
+
 bool ledger_broken(const struct ledger *ledger);
 
 /* A random number drawn when the state was made: tells one state's history from another's. */
@@ -115,6 +120,15 @@ enum status ledger_runs(struct ledger *ledger, struct ledger_run **runs, size_t 
 MUST_CHECK
 enum status ledger_run_put(struct ledger *ledger, struct ledger_run *run, struct error *err);
 
+/* Larger pieces of a run's state, opaque here, by name: "plan", "refit". n 0 removes it. */
+MUST_CHECK
+enum status ledger_blob_put(struct ledger *ledger, int64_t run, const char *name, const void *bytes,
+                            size_t n, struct error *err);
+/* *bytes NULL: none; mem_free it. STATUS_FORMAT: its checksum does not hold. */
+MUST_CHECK
+enum status ledger_blob_get(struct ledger *ledger, int64_t run, const char *name, void **bytes,
+                            size_t *n, struct error *err);
+
 /* Issued batches. */
 struct ledger_batch {
     uint64_t seq, epoch;
@@ -157,6 +171,11 @@ typedef enum status ledger_rollout_visit(void *context, uint64_t sid, uint64_t s
 MUST_CHECK
 enum status ledger_feedback_each(struct ledger *ledger, int64_t run, ledger_rollout_visit *visit,
                                  void *context, struct error *err);
+
+/* The same for one batch, ascending by sid. */
+MUST_CHECK
+enum status ledger_feedback_batch(struct ledger *ledger, int64_t run, uint64_t seq,
+                                  ledger_rollout_visit *visit, void *context, struct error *err);
 
 /* What is known of a prompt: the Beta posterior over its pass rate (docs/method.md, section 7). */
 struct ledger_prompt {
@@ -233,6 +252,10 @@ enum status ledger_pool_add(struct ledger *ledger, int64_t run, const struct led
 MUST_CHECK
 enum status ledger_pool(struct ledger *ledger, int64_t run, struct ledger_pooled **pooled,
                         size_t *n, struct error *err);
+
+/* Only the first `keep` stay: back to an earlier state. */
+MUST_CHECK
+enum status ledger_pool_cut(struct ledger *ledger, int64_t run, size_t keep, struct error *err);
 
 /* The data set's rows, for the views; written once. */
 struct ledger_row {
