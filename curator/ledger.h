@@ -184,6 +184,7 @@ struct ledger_prompt {
     uint64_t groups, rollouts;
     double reward_sum;
     uint32_t flat_groups; /* in a row whose rewards were all the same */
+    float flat_reward;    /* what they were in the last group */
     uint64_t last_seq;
 };
 MUST_CHECK
