@@ -275,12 +275,42 @@ static enum status read_stored_offsets(const struct activation_file *file, int64
     return st;
 }
 
+enum status activation_offsets_check(int64_t *offsets, size_t n_samples, uint64_t n_tokens,
+                                     struct error *err)
+{
+    int64_t tokens = (int64_t)n_tokens;
+    int64_t before = 0;
+
+    for (size_t i = 0; i <= n_samples; i++) {
+        int64_t offset = (int64_t)le64toh((uint64_t)offsets[i]);
+
+        if (i == 0 && offset != 0)
+            return error_set(err, STATUS_FORMAT, "offsets[0] is %" PRId64 ", expected 0", offset);
+        if (offset < before)
+            return error_set(err, STATUS_FORMAT,
+                             "offsets[%zu] is %" PRId64 ", less than the %" PRId64 " before it", i,
+                             offset, before);
+        if (offset > tokens)
+            return error_set(err, STATUS_FORMAT,
+                             "offsets[%zu] is %" PRId64 ", but there are %" PRId64 " tokens", i,
+                             offset, tokens);
+        if (offset - before > SAMPLE_TOKENS_MAX)
+            return error_set(err, STATUS_FORMAT,
+                             "sample %zu has %" PRId64 " tokens, the limit is %" PRId64, i - 1,
+                             offset - before, SAMPLE_TOKENS_MAX);
+        before = offset;
+        offsets[i] = offset;
+    }
+    if (before != tokens)
+        return error_set(err, STATUS_FORMAT,
+                         "offsets[%zu], the last, is %" PRId64 ", but there are %" PRId64 " tokens",
+                         n_samples, before, tokens);
+    return STATUS_OK;
+}
+
 enum status activation_file_offsets(const struct activation_file *file, int64_t *out,
                                     struct error *err)
 {
-    size_t n = (size_t)file->n_samples + 1;
-    int64_t tokens = (int64_t)file->n_tokens;
-    int64_t before = 0;
     enum status st = STATUS_OK;
 
     assert(!file->pooled);
@@ -288,32 +318,10 @@ enum status activation_file_offsets(const struct activation_file *file, int64_t 
         st = read_stored_offsets(file, out, err);
     } else {
         out[0] = 0;
-        out[1] = (int64_t)htole64((uint64_t)tokens);
+        out[1] = (int64_t)htole64(file->n_tokens);
     }
-    for (size_t i = 0; !st && i < n; i++) {
-        int64_t offset = (int64_t)le64toh((uint64_t)out[i]);
-
-        if (i == 0 && offset != 0)
-            st = error_set(err, STATUS_FORMAT, "offsets[0] is %" PRId64 ", expected 0", offset);
-        else if (offset < before)
-            st = error_set(err, STATUS_FORMAT,
-                           "offsets[%zu] is %" PRId64 ", less than the %" PRId64 " before it", i,
-                           offset, before);
-        else if (offset > tokens)
-            st = error_set(err, STATUS_FORMAT,
-                           "offsets[%zu] is %" PRId64 ", but there are %" PRId64 " tokens", i,
-                           offset, tokens);
-        else if (offset - before > SAMPLE_TOKENS_MAX)
-            st = error_set(err, STATUS_FORMAT,
-                           "sample %zu has %" PRId64 " tokens, the limit is %" PRId64, i - 1,
-                           offset - before, SAMPLE_TOKENS_MAX);
-        before = offset;
-        out[i] = offset;
-    }
-    if (!st && before != tokens)
-        st = error_set(err, STATUS_FORMAT,
-                       "offsets[%zu], the last, is %" PRId64 ", but there are %" PRId64 " tokens",
-                       n - 1, before, tokens);
+    if (!st)
+        st = activation_offsets_check(out, (size_t)file->n_samples, file->n_tokens, err);
     return st ? error_wrap(err, st, "activations '%s'", file->path) : STATUS_OK;
 }
 

@@ -39,6 +39,12 @@ MUST_CHECK
 enum status activation_file_offsets(const struct activation_file *file, int64_t *offsets,
                                     struct error *err);
 
+/* The same check of offsets [n_samples + 1] from anywhere; little-endian becomes the CPU's order.
+ * STATUS_FORMAT. */
+MUST_CHECK
+enum status activation_offsets_check(int64_t *offsets, size_t n_samples, uint64_t n_tokens,
+                                     struct error *err);
+
 /* Tokens [begin, begin + n) of the file, as activations_read gives them. `layer` is below n_layers,
  * or 0 where there are none. */
 MUST_CHECK

@@ -15,7 +15,9 @@ struct part {
 
 struct activations {
     struct part *parts;
-    size_t n_parts;
+    size_t n_parts;                   /* 0: in memory */
+    struct activations_memory memory; /* name and offsets unused: there are ours */
+    char *name;
     size_t d_in, samples;
     uint64_t tokens;
     uint64_t layer;   /* which of a token's vectors, where there are several */
@@ -35,6 +37,7 @@ void activations_close(struct activations *a)
         activation_file_close(&a->parts[i].file);
     mem_free(a->parts);
     mem_free(a->offsets);
+    mem_free(a->name);
     mem_free(a->model);
     mem_free(a->hook);
     mem_free(a);
@@ -72,7 +75,7 @@ const char *activations_hook(const struct activations *a)
 
 const char *activations_path(const struct activations *a)
 {
-    return a->parts[0].file.path;
+    return a->n_parts ? a->parts[0].file.path : a->name;
 }
 
 void activations_range(const struct activations *a, size_t sample, uint64_t *begin, uint64_t *end)
@@ -237,6 +240,70 @@ enum status activations_open(struct activations **activations, const char *const
     return STATUS_OK;
 }
 
+static enum status take_memory(struct activations *a, const struct activations_memory *memory,
+                               struct error *err)
+{
+    a->memory = *memory;
+    a->d_in = memory->d_in;
+    a->tokens = memory->tokens;
+    a->samples = memory->offsets ? memory->samples : (size_t)memory->tokens;
+    a->name = mem_strdup(memory->name ? memory->name : "(memory)");
+    if (!a->name)
+        return error_nomem(err);
+    if (!dtype_is_float(memory->dtype))
+        return error_set(err, STATUS_INVALID, "activations are %s, expected F32, F16 or BF16",
+                         dtype_name(memory->dtype));
+    if (memory->d_in == 0 || memory->d_in > UINT32_MAX)
+        return error_set(err, STATUS_INVALID, "activations: %zu wide, d_in is out of range",
+                         memory->d_in);
+    if (memory->keep && !memory->offsets)
+        return error_set(err, STATUS_INVALID,
+                         "'keep' without offsets: a mask needs samples of tokens");
+    if (!memory->offsets)
+        return STATUS_OK;
+    a->offsets = mem_alloc(a->samples + 1, sizeof(*a->offsets));
+    if (!a->offsets)
+        return error_nomem(err);
+    memcpy(a->offsets, memory->offsets, (a->samples + 1) * sizeof(*a->offsets));
+    return activation_offsets_check(a->offsets, a->samples, a->tokens, err);
+}
+
+enum status activations_wrap(struct activations **activations,
+                             const struct activations_memory *memory, struct error *err)
+{
+    struct activations *a = mem_zalloc(1, sizeof(*a));
+    enum status st;
+
+    *activations = NULL;
+    if (!a)
+        return error_nomem(err);
+    st = take_memory(a, memory, err);
+    if (st) {
+        activations_close(a);
+        /* In a file they would be its format, in a request they are the request. */
+        return st == STATUS_FORMAT ? error_wrap(err, STATUS_INVALID, "activations") : st;
+    }
+    *activations = a;
+    return STATUS_OK;
+}
+
+static void read_memory(const struct activations_memory *memory, uint64_t begin, size_t n, float *x,
+                        unsigned char *keep)
+{
+    size_t row_bytes = memory->d_in * dtype_size(memory->dtype);
+
+    if (n == 0)
+        return;
+    tensor_to_f32(memory->dtype, (const unsigned char *)memory->x + begin * row_bytes,
+                  n * memory->d_in, x);
+    if (!memory->keep) {
+        memset(keep, 1, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        keep[i] = memory->keep[begin + i] != 0;
+}
+
 /* The first part that ends behind this token. */
 static const struct part *find_part(const struct activations *a, uint64_t token)
 {
@@ -257,6 +324,10 @@ enum status activations_read(const struct activations *a, uint64_t begin, size_t
                              unsigned char *keep, struct error *err)
 {
     assert(begin <= a->tokens && n <= a->tokens - begin);
+    if (a->n_parts == 0) {
+        read_memory(&a->memory, begin, n, x, keep);
+        return STATUS_OK;
+    }
     while (n > 0) {
         const struct part *part = find_part(a, begin);
         uint64_t left = part->end - begin;

@@ -1,5 +1,6 @@
 /*
- * sae/activations.h - activation files as one sequence of samples, whatever their layout.
+ * sae/activations.h - activation files as one sequence of samples, whatever their layout, or the
+ * activations of a request, which are in memory.
  *
  * safetensors with `activations [T, d_in]` and `offsets` I64 [N+1] (optional `keep` U8 [T]), or
  * `activations [N, d_in]` alone (already pooled), or .npy [N, d_in], or what vLLM's
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "formats/tensor.h"
 
 struct activations;
 
@@ -36,6 +38,28 @@ MUST_CHECK
 enum status activations_open(struct activations **activations, const char *const *paths,
                              size_t n_paths, int64_t layer, struct error *err);
 void activations_close(struct activations *activations); /* accepts NULL */
+
+/* As a file has them: little-endian, in C order, at any alignment. */
+struct activations_memory {
+    const char *name;          /* for messages; NULL: "(memory)" */
+    enum dtype dtype;          /* a float */
+    const void *x;             /* [tokens, d_in] */
+    uint64_t tokens;           /* so many samples without offsets */
+    size_t d_in;               /* above 0 */
+    const void *offsets;       /* I64 [samples + 1]; NULL: one row a sample */
+    size_t samples;            /* with offsets only */
+    const unsigned char *keep; /* [tokens], 0: leave out; or NULL. With offsets only */
+};
+
+/*
+ * Activations that are in memory already. `x` and `keep` stay borrowed, the rest is copied. What
+ * activations_open() has of a file's metadata is NULL here, activations_path() the name.
+ * STATUS_INVALID: offsets that do not ascend from 0 to `tokens` (both numbers are named), a mask
+ * without offsets, a dtype that is no float, d_in 0. STATUS_NOMEM. Cost: the offsets.
+ */
+MUST_CHECK
+enum status activations_wrap(struct activations **activations,
+                             const struct activations_memory *memory, struct error *err);
 
 size_t activations_samples(const struct activations *activations);
 uint64_t activations_tokens(const struct activations *activations);

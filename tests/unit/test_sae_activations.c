@@ -562,6 +562,184 @@ static void activations_open_survives_failing_allocations(void **state)
     }
 }
 
+/* The sample as a request has it, one byte off any alignment. */
+struct piece {
+    unsigned char bytes[1 + TOKENS * D_IN * sizeof(float)];
+    unsigned char offsets[1 + sizeof(offsets)];
+    struct activations_memory memory;
+};
+
+static void piece_init(struct piece *piece, enum dtype dtype)
+{
+    sample(); /* fills `numbers` */
+    for (size_t i = 0; i < TOKENS * D_IN; i++) {
+        uint16_t narrow;
+
+        if (dtype == DTYPE_F32) {
+            memcpy(piece->bytes + 1 + 4 * i, &numbers[i], 4);
+            continue;
+        }
+        narrow = activations_sample_narrow(dtype, numbers[i]);
+        memcpy(piece->bytes + 1 + 2 * i, &narrow, 2);
+    }
+    memcpy(piece->offsets + 1, offsets, sizeof(offsets));
+    piece->memory = (struct activations_memory){
+        .name = "request 7",
+        .dtype = dtype,
+        .x = piece->bytes + 1,
+        .tokens = TOKENS,
+        .d_in = D_IN,
+        .offsets = piece->offsets + 1,
+        .samples = 4,
+    };
+}
+
+static void activations_in_memory_read_as_from_a_file(void **state)
+{
+    const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    const unsigned char mask[TOKENS] = {1, 0, 1, 1, 2, 0, 1, 1, 1, 255, 0, 1};
+
+    (void)state;
+    for (size_t k = 0; k < 6; k++) {
+        struct activations_sample s = sample();
+        struct activations *a, *b;
+        struct piece piece;
+        const char *path;
+
+        piece_init(&piece, dtypes[k % 3]);
+        s.dtype = dtypes[k % 3];
+        s.keep = piece.memory.keep = k < 3 ? mask : NULL;
+        path = activations_sample_write("acts.safetensors", &s);
+        assert_int_equal(activations_open(&a, &path, 1, ACTIVATIONS_NO_LAYER, NULL), STATUS_OK);
+        assert_int_equal(activations_wrap(&b, &piece.memory, NULL), STATUS_OK);
+        memset(piece.offsets, 255, sizeof(piece.offsets)); /* copied */
+        assert_int_equal(activations_samples(b), 4);
+        assert_int_equal(activations_tokens(b), TOKENS);
+        assert_int_equal(activations_d_in(b), D_IN);
+        assert_false(activations_pooled(b));
+        assert_null(activations_model(b));
+        assert_null(activations_hook(b));
+        assert_string_equal(activations_path(b), "request 7");
+        for (size_t i = 0; i < 4; i++) {
+            uint64_t range[2], expected[2];
+
+            activations_range(a, i, &expected[0], &expected[1]);
+            activations_range(b, i, &range[0], &range[1]);
+            assert_memory_equal(range, expected, sizeof(range));
+        }
+        for (size_t first = 0; first <= TOKENS; first++) {
+            for (size_t n = 0; first + n <= TOKENS; n++) {
+                float x[2][TOKENS * D_IN] = {{0}};
+                unsigned char keep[2][TOKENS] = {{0}};
+
+                assert_int_equal(activations_read(a, first, n, x[0], keep[0], NULL), STATUS_OK);
+                assert_int_equal(activations_read(b, first, n, x[1], keep[1], NULL), STATUS_OK);
+                assert_memory_equal(x[0], x[1], sizeof(x[0]));
+                assert_memory_equal(keep[0], keep[1], sizeof(keep[0]));
+            }
+        }
+        activations_close(a);
+        activations_close(b);
+    }
+}
+
+static void activations_in_memory_without_offsets_are_pooled(void **state)
+{
+    struct activations_memory memory;
+    struct activations *a;
+    struct piece piece;
+    uint64_t begin, end;
+
+    (void)state;
+    piece_init(&piece, DTYPE_F32);
+    memory = piece.memory;
+    memory.name = NULL;
+    memory.offsets = NULL;
+    memory.samples = 0;
+    assert_int_equal(activations_wrap(&a, &memory, NULL), STATUS_OK);
+    assert_true(activations_pooled(a));
+    assert_int_equal(activations_samples(a), TOKENS);
+    activations_range(a, 7, &begin, &end);
+    assert_int_equal(begin, 7);
+    assert_int_equal(end, 8);
+    assert_string_equal(activations_path(a), "(memory)");
+    activations_close(a);
+
+    memory.tokens = 0;
+    memory.x = NULL;
+    assert_int_equal(activations_wrap(&a, &memory, NULL), STATUS_OK);
+    assert_int_equal(activations_samples(a), 0);
+    activations_close(a);
+}
+
+static void refuse_memory(const struct activations_memory *memory, const char *words)
+{
+    struct activations *a;
+    struct error err = {0};
+
+    assert_int_equal(activations_wrap(&a, memory, &err), STATUS_INVALID);
+    assert_null(a);
+    if (!strstr(err.message, words))
+        fail_msg("'%s' does not contain '%s'", err.message, words);
+}
+
+static void activations_in_memory_are_refused_with_both_numbers(void **state)
+{
+    static const struct {
+        int64_t offsets[3];
+        const char *words;
+    } cases[] = {
+        {{1, 3, 12}, "offsets[0] is 1, expected 0"},
+        {{0, 4, 3}, "offsets[2] is 3, less than the 4 before it"},
+        {{0, -4, 12}, "offsets[1] is -4, less than the 0 before it"},
+        {{0, 4, 11}, "offsets[2], the last, is 11, but there are 12 tokens"},
+        {{0, 13, 12}, "offsets[1] is 13, but there are 12 tokens"},
+    };
+    const unsigned char mask[TOKENS] = {1};
+    struct activations_memory memory;
+    struct piece piece;
+
+    (void)state;
+    piece_init(&piece, DTYPE_F32);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        memory = piece.memory;
+        memory.offsets = cases[i].offsets;
+        memory.samples = 2;
+        refuse_memory(&memory, cases[i].words);
+    }
+    memory = piece.memory;
+    memory.offsets = NULL;
+    memory.keep = mask;
+    refuse_memory(&memory, "'keep' without offsets");
+    memory = piece.memory;
+    memory.dtype = DTYPE_I32;
+    refuse_memory(&memory, "activations are I32, expected F32, F16 or BF16");
+    memory = piece.memory;
+    memory.d_in = 0;
+    refuse_memory(&memory, "activations: 0 wide");
+}
+
+static void activations_in_memory_survive_failing_allocations(void **state)
+{
+    struct piece piece;
+    bool done = false;
+
+    (void)state;
+    piece_init(&piece, DTYPE_F32);
+    for (size_t allowed = 0; !done; allowed++) {
+        struct activations *a;
+        enum status st;
+
+        mem_fail_after(allowed);
+        st = activations_wrap(&a, &piece.memory, NULL);
+        done = !mem_failed();
+        mem_fail_after(SIZE_MAX);
+        assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
+        assert_true(done == (a != NULL));
+        activations_close(a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -580,6 +758,10 @@ int main(void)
         cmocka_unit_test(files_may_outnumber_descriptors),
         cmocka_unit_test(activations_name_a_missing_file),
         cmocka_unit_test(activations_open_survives_failing_allocations),
+        cmocka_unit_test(activations_in_memory_read_as_from_a_file),
+        cmocka_unit_test(activations_in_memory_without_offsets_are_pooled),
+        cmocka_unit_test(activations_in_memory_are_refused_with_both_numbers),
+        cmocka_unit_test(activations_in_memory_survive_failing_allocations),
     };
 
     return cmocka_run_group_tests_name("sae/activations", tests, scratch_setup, scratch_teardown);
