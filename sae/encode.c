@@ -20,19 +20,26 @@ struct current {
     size_t l0_capacity;
 };
 
-struct run {
+struct encoder {
     const struct sae *sae;
-    const struct activations *activations;
-    const struct encode_config *config;
     const struct kernels *kernels;
     struct workers *workers;
+    struct token_blocks *blocks;
+    struct pool *pool;
+    struct l0_histogram l0;
+    struct current current;
+};
+
+/* One call. */
+struct run {
+    const struct sae *sae;
+    struct encoder *encoder;
+    const struct activations *activations;
+    const struct encode_config *config;
     size_t n_samples;
     uint64_t end; /* of their tokens */
 
     struct encode_result *result;
-    struct pool *pool;
-    struct l0_histogram l0;
-    struct current current;
     double error_sum; /* of e_t over all encoded tokens */
 };
 
@@ -115,20 +122,28 @@ static enum status reference_moments(const struct run *run, struct token_blocks 
     return st;
 }
 
-static enum status measure_reference(const struct run *run, struct error *err)
+/* All tokens of the run, without the sink rule and not encoded. */
+static struct token_blocks_config blocks_config(const struct run *run)
 {
-    const struct token_blocks_config config = {
+    const struct encoder *encoder = run->encoder;
+
+    return (struct token_blocks_config){
         .activations = run->activations,
         .end = run->end,
-        .block_tokens = sae_block_for(run->sae, run->end, workers_count(run->workers)),
+        .block_tokens = sae_block_for(run->sae, run->end, workers_count(encoder->workers)),
         .norm_max = (double)INFINITY,
-        .workers = run->workers,
+        .workers = encoder->workers,
     };
+}
+
+static enum status measure_reference(const struct run *run, struct error *err)
+{
+    const struct token_blocks_config config = blocks_config(run);
+    struct token_blocks *blocks = run->encoder->blocks;
     struct encode_reference *reference = &run->result->reference;
     size_t norms_max = run->end < ENCODE_REFERENCE_TOKENS ? run->end : ENCODE_REFERENCE_TOKENS;
     double *norms = mem_alloc(norms_max, sizeof(*norms));
     unsigned char *unsound = mem_zalloc(run->n_samples, sizeof(*unsound));
-    struct token_blocks *blocks = NULL;
     struct moments moments = {0};
     enum status st;
 
@@ -136,24 +151,31 @@ static enum status measure_reference(const struct run *run, struct error *err)
     if (!st && (!norms || !unsound))
         st = error_nomem(err);
     if (!st)
-        st = token_blocks_new(&blocks, &config, err);
+        st = token_blocks_begin(blocks, &config, err);
     if (!st)
         st = reference_norms(run, blocks, norms, &reference->tokens, unsound, err);
-    token_blocks_free(blocks);
-    blocks = NULL;
     if (!st)
-        st = token_blocks_new(&blocks, &config, err);
+        st = token_blocks_begin(blocks, &config, err);
     if (!st)
         st = reference_moments(run, blocks, reference->tokens, unsound, &moments, err);
     if (!st && reference->tokens > 0) {
         reference->median_norm = median_of(norms, (size_t)reference->tokens);
         reference->variance = moments_variance(&moments);
     }
-    token_blocks_free(blocks);
     moments_release(&moments);
     mem_free(unsound);
     mem_free(norms);
     return st;
+}
+
+static enum status take_reference(const struct run *run, struct error *err)
+{
+    const struct encode_reference *frozen = run->config->reference;
+
+    if (!frozen || frozen->tokens == 0)
+        return measure_reference(run, err);
+    run->result->reference = *frozen;
+    return STATUS_OK;
 }
 
 /* e_t = |x - x_hat|^2 / V; 0 where all reference tokens are the same. */
@@ -207,7 +229,7 @@ static enum status store_token(struct run *run, const struct token_block *block,
         code = code_of(block, t);
         result->tokens_used[row] = 1;
         result->tokens_encoded++;
-        l0_histogram_add(&run->l0, code.n);
+        l0_histogram_add(&run->encoder->l0, code.n);
         if (result->recon_mean) {
             double error = relative_error(run, block->errors[block->row[t]]);
 
@@ -222,7 +244,7 @@ static enum status store_token(struct run *run, const struct token_block *block,
 static enum status add_token(struct run *run, const struct token_block *block, size_t t,
                              struct error *err)
 {
-    struct current *current = &run->current;
+    struct current *current = &run->encoder->current;
     struct sparse_row code;
     void *l0 = current->l0;
 
@@ -251,7 +273,7 @@ static enum status add_token(struct run *run, const struct token_block *block, s
     current->l0 = l0;
     code = code_of(block, t);
     current->l0[current->used++] = (uint32_t)code.n;
-    pool_add(run->pool, code);
+    pool_add(run->encoder->pool, code);
     if (run->result->recon_mean) {
         double error = relative_error(run, block->errors[block->row[t]]);
 
@@ -266,7 +288,7 @@ static enum status add_token(struct run *run, const struct token_block *block, s
 static enum status store_sample(struct run *run, struct error *err)
 {
     struct encode_result *result = run->result;
-    struct current *current = &run->current;
+    struct current *current = &run->encoder->current;
     size_t row = current->sample;
 
     if (current->outcome == ENCODE_OK && current->used == 0)
@@ -275,25 +297,25 @@ static enum status store_sample(struct run *run, struct error *err)
     result->tokens_masked += current->masked;
     if (current->outcome != ENCODE_OK && current->outcome != ENCODE_NO_TOKENS) {
         result->tokens_rejected += current->tokens - current->masked;
-        pool_clear(run->pool);
+        pool_clear(run->encoder->pool);
         return csr_append(&result->codes, (struct sparse_row){0}, err);
     }
     result->tokens_sink += current->sinks;
     result->tokens_encoded += current->used;
     result->tokens_used[row] = current->used;
     for (uint32_t i = 0; i < current->used; i++)
-        l0_histogram_add(&run->l0, current->l0[i]);
+        l0_histogram_add(&run->encoder->l0, current->l0[i]);
     if (result->recon_mean && current->used) {
         run->error_sum += current->error_sum;
         result->recon_mean[row] = to_float(current->error_sum / current->used);
         result->recon_max[row] = to_float(current->error_max);
     }
-    return pool_finish(run->pool, run->config->pooling, &result->codes, err);
+    return pool_finish(run->encoder->pool, run->config->pooling, &result->codes, err);
 }
 
 static void start_sample(struct run *run, size_t sample)
 {
-    struct current *current = &run->current;
+    struct current *current = &run->encoder->current;
     uint64_t begin;
 
     *current =
@@ -305,12 +327,13 @@ static void start_sample(struct run *run, size_t sample)
 /* Store all samples that end at or before `token`: empty ones follow at once. */
 static enum status finish_samples(struct run *run, uint64_t token, struct error *err)
 {
+    const struct current *current = &run->encoder->current;
     enum status st = STATUS_OK;
 
-    while (!st && run->current.sample < run->n_samples && run->current.end <= token) {
+    while (!st && current->sample < run->n_samples && current->end <= token) {
         if (!run->config->tokens)
             st = store_sample(run, err);
-        start_sample(run, run->current.sample + 1);
+        start_sample(run, current->sample + 1);
     }
     return st;
 }
@@ -349,34 +372,27 @@ static enum status encode_all(struct run *run, encode_progress *progress, void *
                               struct error *err)
 {
     const struct encode_reference *reference = &run->result->reference;
-    struct token_blocks_config config = {
-        .activations = run->activations,
-        .end = run->end,
-        .block_tokens = sae_block_for(run->sae, run->end, workers_count(run->workers)),
-        .norm_max = (double)INFINITY,
-        .sae = run->sae,
-        .kernels = run->kernels,
-        .reconstruct = run->result->recon_mean != NULL,
-        .workers = run->workers,
-    };
+    struct token_blocks_config config = blocks_config(run);
+    struct token_blocks *blocks = run->encoder->blocks;
     const struct token_block *block;
-    struct token_blocks *blocks = NULL;
     enum status st;
 
+    config.sae = run->sae;
+    config.kernels = run->encoder->kernels;
+    config.reconstruct = run->result->recon_mean != NULL;
     /* Without reference tokens no sample is sound, and there is nothing to compare with. */
     if (run->config->sink_norm > 0 && !activations_pooled(run->activations) &&
         reference->tokens > 0)
         config.norm_max = run->config->sink_norm * reference->median_norm;
-    st = token_blocks_new(&blocks, &config, err);
+    st = token_blocks_begin(blocks, &config, err);
     start_sample(run, 0);
     if (!st)
         st = finish_samples(run, 0, err);
     while (!st && !(st = token_blocks_next(blocks, &block, err)) && block) {
         st = take_block(run, block, err);
         if (!st && progress)
-            progress(progress_context, run->current.sample, run->n_samples);
+            progress(progress_context, run->encoder->current.sample, run->n_samples);
     }
-    token_blocks_free(blocks);
     return st;
 }
 
@@ -401,33 +417,74 @@ static enum status init_result(const struct run *run, struct error *err)
 
 static void summarize(const struct run *run)
 {
+    const struct l0_histogram *l0 = &run->encoder->l0;
     struct encode_result *result = run->result;
 
-    result->l0_median = l0_histogram_quantile(&run->l0, 0.5);
-    result->l0_p95 = l0_histogram_quantile(&run->l0, 0.95);
+    result->l0_median = l0_histogram_quantile(l0, 0.5);
+    result->l0_p95 = l0_histogram_quantile(l0, 0.95);
     result->explained_variance = (double)NAN;
     if (result->recon_mean && result->tokens_encoded > 0 && result->reference.variance > 0)
         result->explained_variance = 1 - run->error_sum / (double)result->tokens_encoded;
 }
 
-enum status encode_run(struct encode_result *result, const struct sae *sae,
-                       const struct activations *activations, const struct encode_config *config,
-                       const struct kernels *kernels, struct workers *workers,
-                       encode_progress *progress, void *progress_context, struct error *err)
+void encoder_free(struct encoder *encoder)
 {
-    struct run run = {
+    if (!encoder)
+        return;
+    token_blocks_free(encoder->blocks);
+    pool_free(encoder->pool);
+    l0_histogram_release(&encoder->l0);
+    mem_free(encoder->current.l0);
+    mem_free(encoder);
+}
+
+enum status encoder_new(struct encoder **encoder, const struct sae *sae,
+                        const struct kernels *kernels, struct workers *workers, struct error *err)
+{
+    const struct token_blocks_config config = {
+        .block_tokens = sae_block_tokens(sae),
         .sae = sae,
-        .activations = activations,
-        .config = config,
         .kernels = kernels,
         .workers = workers,
+    };
+    struct encoder *e = mem_zalloc(1, sizeof(*e));
+    enum status st;
+
+    *encoder = NULL;
+    if (!e)
+        return error_nomem(err);
+    e->sae = sae;
+    e->kernels = kernels;
+    e->workers = workers;
+    st = l0_histogram_init(&e->l0, sae->d_sae, err);
+    if (!st)
+        st = pool_new(&e->pool, sae->d_sae, err);
+    if (!st)
+        st = token_blocks_new(&e->blocks, &config, err);
+    if (st) {
+        encoder_free(e);
+        return st;
+    }
+    *encoder = e;
+    return STATUS_OK;
+}
+
+enum status encoder_run(struct encoder *encoder, struct encode_result *result,
+                        const struct activations *activations, const struct encode_config *config,
+                        encode_progress *progress, void *progress_context, struct error *err)
+{
+    struct run run = {
+        .sae = encoder->sae,
+        .encoder = encoder,
+        .activations = activations,
+        .config = config,
         .n_samples = activations_samples(activations),
         .result = result,
     };
     enum status st;
 
     *result = (struct encode_result){0};
-    st = token_blocks_check_width(sae, activations, err);
+    st = token_blocks_check_width(run.sae, activations, err);
     if (st)
         return st;
     if (config->samples_max > 0 && config->samples_max < run.n_samples)
@@ -437,21 +494,35 @@ enum status encode_run(struct encode_result *result, const struct sae *sae,
 
         activations_range(activations, run.n_samples - 1, &begin, &run.end);
     }
+    /* A run that failed may have left a sample half done. */
+    pool_clear(encoder->pool);
+    l0_histogram_clear(&encoder->l0);
     st = init_result(&run, err);
     if (!st)
-        st = l0_histogram_init(&run.l0, sae->d_sae, err);
-    if (!st)
-        st = pool_new(&run.pool, sae->d_sae, err);
-    if (!st)
-        st = measure_reference(&run, err);
+        st = take_reference(&run, err);
     if (!st)
         st = encode_all(&run, progress, progress_context, err);
     if (!st)
         summarize(&run);
-    mem_free(run.current.l0);
-    pool_free(run.pool);
-    l0_histogram_release(&run.l0);
     if (st)
         encode_result_release(result);
+    return st;
+}
+
+enum status encode_run(struct encode_result *result, const struct sae *sae,
+                       const struct activations *activations, const struct encode_config *config,
+                       const struct kernels *kernels, struct workers *workers,
+                       encode_progress *progress, void *progress_context, struct error *err)
+{
+    struct encoder *encoder = NULL;
+    enum status st;
+
+    *result = (struct encode_result){0};
+    st = token_blocks_check_width(sae, activations, err);
+    if (!st)
+        st = encoder_new(&encoder, sae, kernels, workers, err);
+    if (!st)
+        st = encoder_run(encoder, result, activations, config, progress, progress_context, err);
+    encoder_free(encoder);
     return st;
 }

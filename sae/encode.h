@@ -45,6 +45,9 @@ struct encode_config {
     bool tokens;        /* one row for every token, dropped ones included: --tokens */
     bool reconstruct;   /* if sae->reconstructs */
     size_t samples_max; /* only the first so many samples; 0 for all */
+
+    /* Statistics frozen by an earlier run; NULL, or of no tokens: measured on these ones. */
+    const struct encode_reference *reference;
 };
 
 /*
@@ -57,7 +60,7 @@ struct encode_result {
     unsigned char *outcome; /* [N], enum encode_outcome */
     float *recon_mean;      /* [N] e_t averaged over used tokens; NULL without reconstruction */
     float *recon_max;       /* [N] worst token; both are 0 where no token was used */
-    struct encode_reference reference;
+    struct encode_reference reference; /* measured, or a copy of config->reference */
 
     /* Every token is counted once: tokens = masked + sink + encoded + rejected. */
     uint64_t tokens, tokens_masked, tokens_sink, tokens_encoded;
@@ -86,5 +89,23 @@ enum status encode_run(struct encode_result *result, const struct sae *sae,
                        const struct activations *activations, const struct encode_config *config,
                        const struct kernels *kernels, struct workers *workers,
                        encode_progress *progress, void *progress_context, struct error *err);
+
+/*
+ * For many small requests: the scratch of encode_run(), kept from one to the next. Fresh memory
+ * costs a request about as much as encoding a dozen tokens. One thread's at a time. `sae`,
+ * `kernels` and `workers` are borrowed; sae_prepare() comes before it. STATUS_NOMEM.
+ */
+struct encoder;
+
+MUST_CHECK
+enum status encoder_new(struct encoder **encoder, const struct sae *sae,
+                        const struct kernels *kernels, struct workers *workers, struct error *err);
+void encoder_free(struct encoder *encoder); /* accepts NULL */
+
+/* encode_run(); may be called again after an error. */
+MUST_CHECK
+enum status encoder_run(struct encoder *encoder, struct encode_result *result,
+                        const struct activations *activations, const struct encode_config *config,
+                        encode_progress *progress, void *progress_context, struct error *err);
 
 #endif

@@ -14,10 +14,11 @@ struct slot {
 
 struct token_blocks {
     struct token_blocks_config config;
-    struct slot *slots; /* [n_slots], one a worker */
-    size_t n_slots;
-    struct sae_workspace **workspaces; /* [n_workspaces], one a worker */
-    size_t n_workspaces;
+    const struct sae *sae;             /* of the workspaces; config.sae may be NULL all the same */
+    struct slot *slots;                /* [n_workers] */
+    struct sae_workspace **workspaces; /* [n_workers], all NULL without an SAE */
+    size_t n_workers;
+    size_t n_slots;       /* slots in use, those of a round */
     uint64_t at;          /* the first token not yet read */
     size_t n_ready, next; /* slots of this round; the one to hand out next */
 };
@@ -47,7 +48,7 @@ static enum status slot_init(struct slot *slot, const struct token_blocks_config
     block->state = mem_alloc(n, sizeof(*block->state));
     block->norm = mem_alloc(n, sizeof(*block->norm));
     block->row = mem_alloc(n, sizeof(*block->row));
-    block->errors = mem_alloc(config->reconstruct ? n : 0, sizeof(*block->errors));
+    block->errors = mem_alloc(n, sizeof(*block->errors));
     if (!block->state || !block->norm || !block->row || !block->errors)
         return error_nomem(err);
     return STATUS_OK;
@@ -61,40 +62,74 @@ static void slot_release(struct slot *slot)
     mem_free(slot->block.row);
     mem_free(slot->block.errors);
     csr_release(&slot->block.codes);
+    *slot = (struct slot){0};
+}
+
+/* Room for a block of this config, that of an earlier one if it is enough. */
+static enum status slot_reserve(struct slot *slot, const struct token_blocks_config *config,
+                                struct error *err)
+{
+    enum status st;
+
+    if (slot->x.rows >= config->block_tokens &&
+        slot->x.cols == activations_d_in(config->activations))
+        return STATUS_OK;
+    slot_release(slot);
+    st = slot_init(slot, config, err);
+    if (st)
+        slot_release(slot);
+    return st;
 }
 
 void token_blocks_free(struct token_blocks *blocks)
 {
     if (!blocks)
         return;
-    for (size_t i = 0; i < blocks->n_slots; i++)
+    for (size_t i = 0; blocks->slots && i < blocks->n_workers; i++)
         slot_release(&blocks->slots[i]);
-    for (size_t i = 0; i < blocks->n_workspaces; i++)
+    for (size_t i = 0; blocks->workspaces && i < blocks->n_workers; i++)
         sae_workspace_free(blocks->workspaces[i]);
     mem_free(blocks->slots);
     mem_free(blocks->workspaces);
     mem_free(blocks);
 }
 
-static enum status init_parts(struct token_blocks *b, struct error *err)
+static enum status init_parts(struct token_blocks *b, const struct token_blocks_config *config,
+                              struct error *err)
 {
-    const struct token_blocks_config *config = &b->config;
-    size_t n_workers = workers_count(config->workers);
-    uint64_t n_blocks = (config->end + config->block_tokens - 1) / config->block_tokens;
-    size_t n_slots = n_blocks < n_workers ? (size_t)n_blocks : n_workers;
     enum status st = STATUS_OK;
 
-    b->slots = mem_zalloc(n_slots, sizeof(*b->slots));
-    b->workspaces = mem_zalloc(n_workers, sizeof(struct sae_workspace *));
+    b->sae = config->sae;
+    b->n_workers = workers_count(config->workers);
+    b->slots = mem_zalloc(b->n_workers, sizeof(*b->slots));
+    b->workspaces = mem_zalloc(b->n_workers, sizeof(struct sae_workspace *));
     if (!b->slots || !b->workspaces)
         return error_nomem(err);
-    for (b->n_slots = 0; !st && b->n_slots < n_slots; b->n_slots++)
-        st = slot_init(&b->slots[b->n_slots], config, err);
     /* Any worker may take any slot, hence a workspace for each of them. */
-    for (size_t i = 0; !st && config->sae && i < n_workers; i++) {
+    for (size_t i = 0; !st && config->sae && i < b->n_workers; i++)
         st = sae_workspace_new(&b->workspaces[i], config->sae, config->kernels, err);
-        b->n_workspaces += !st;
-    }
+    return st;
+}
+
+enum status token_blocks_begin(struct token_blocks *b, const struct token_blocks_config *config,
+                               struct error *err)
+{
+    size_t n = config->block_tokens;
+    uint64_t n_blocks = config->end / n + (config->end % n > 0);
+    size_t n_slots = n_blocks < b->n_workers ? (size_t)n_blocks : b->n_workers;
+    enum status st = STATUS_OK;
+
+    assert(config->end == 0 || config->end <= activations_tokens(config->activations));
+    assert(!config->sae || (config->sae == b->sae && n <= sae_block_tokens(config->sae)));
+    assert(workers_count(config->workers) == b->n_workers);
+    b->config = *config;
+    b->at = 0;
+    b->n_ready = b->next = 0;
+    for (size_t i = 0; !st && i < n_slots; i++)
+        st = slot_reserve(&b->slots[i], config, err);
+    b->n_slots = st ? 0 : n_slots;
+    if (st)
+        b->config.end = 0;
     return st;
 }
 
@@ -104,13 +139,13 @@ enum status token_blocks_new(struct token_blocks **blocks, const struct token_bl
     struct token_blocks *b = mem_zalloc(1, sizeof(*b));
     enum status st;
 
-    assert(config->block_tokens > 0 && config->end <= activations_tokens(config->activations));
-    assert(!config->sae || config->block_tokens <= sae_block_tokens(config->sae));
+    assert(config->block_tokens > 0);
     *blocks = NULL;
     if (!b)
         return error_nomem(err);
-    b->config = *config;
-    st = init_parts(b, err);
+    st = init_parts(b, config, err);
+    if (!st)
+        st = token_blocks_begin(b, config, err);
     if (st) {
         token_blocks_free(b);
         return st;

@@ -41,10 +41,10 @@ struct token_block {
 };
 
 struct token_blocks_config {
-    const struct activations *activations;
-    uint64_t end;                  /* tokens [0, end) */
-    size_t block_tokens;           /* at most sae_block_tokens(sae) */
-    double norm_max;               /* INFINITY: no sink rule */
+    const struct activations *activations; /* may be NULL while `end` is 0 */
+    uint64_t end;                          /* tokens [0, end) */
+    size_t block_tokens;                   /* at most sae_block_tokens(sae) */
+    double norm_max;                       /* INFINITY: no sink rule */
     const struct sae *sae;         /* NULL: read and judge only; codes and errors are empty then */
     const struct kernels *kernels; /* with an SAE only */
     bool reconstruct;              /* fill `errors`; sae->reconstructs must hold */
@@ -63,6 +63,15 @@ MUST_CHECK
 enum status token_blocks_new(struct token_blocks **blocks, const struct token_blocks_config *config,
                              struct error *err);
 void token_blocks_free(struct token_blocks *blocks); /* accepts NULL */
+
+/*
+ * Start over with what another config says; storage is kept where it suffices. SAE, kernels and
+ * workers are those of before, but `sae` may be NULL for reading alone. STATUS_NOMEM leaves nothing
+ * to hand out, and `blocks` fit to begin again.
+ */
+MUST_CHECK
+enum status token_blocks_begin(struct token_blocks *blocks,
+                               const struct token_blocks_config *config, struct error *err);
 
 /* The next block, valid until the next call; NULL after the last. STATUS_CANCELED, STATUS_IO,
  * STATUS_NOMEM. */

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -62,6 +63,12 @@ void l0_histogram_release(struct l0_histogram *histogram)
 {
     mem_free(histogram->tokens);
     *histogram = (struct l0_histogram){0};
+}
+
+void l0_histogram_clear(struct l0_histogram *histogram)
+{
+    memset(histogram->tokens, 0, (histogram->d_sae + 1) * sizeof(*histogram->tokens));
+    histogram->n = 0;
 }
 
 void l0_histogram_add(struct l0_histogram *histogram, size_t l0)

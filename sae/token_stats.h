@@ -39,6 +39,7 @@ struct l0_histogram {
 MUST_CHECK
 enum status l0_histogram_init(struct l0_histogram *histogram, size_t d_sae, struct error *err);
 void l0_histogram_release(struct l0_histogram *histogram);
+void l0_histogram_clear(struct l0_histogram *histogram);
 void l0_histogram_add(struct l0_histogram *histogram, size_t l0);
 
 /* Quantile q in [0, 1], between two neighbours in proportion, as numpy.percentile does. NaN for

@@ -403,6 +403,204 @@ static void encode_survives_failing_allocations(void **state)
     pile_release(&pile);
 }
 
+/* Samples [first, last) as a request brings them; offsets [N_SAMPLES + 1] and the bytes stay the
+ * caller's. */
+static struct activations *wrap_part(const struct pile *pile, int64_t *offsets, size_t first,
+                                     size_t last)
+{
+    struct activations *activations;
+
+    for (size_t s = first; s <= last; s++)
+        offsets[s - first] = pile->offsets[s] - pile->offsets[first];
+    assert_int_equal(activations_wrap(&activations,
+                                      &(struct activations_memory){
+                                          .dtype = DTYPE_F32,
+                                          .x = pile->x + pile->offsets[first] * D_IN,
+                                          .tokens = (uint64_t)offsets[last - first],
+                                          .d_in = D_IN,
+                                          .offsets = offsets,
+                                          .samples = last - first,
+                                          .keep = pile->keep + pile->offsets[first],
+                                      },
+                                      NULL),
+                     STATUS_OK);
+    return activations;
+}
+
+/* One encoder serves requests of any size, in any order, at any number of threads, and gives what a
+ * run over the file gives. */
+static void encoder_gives_requests_the_codes_of_the_file(void **state)
+{
+    const size_t parts[][2] = {{0, N_SAMPLES}, {12, 13},       {3, 3},
+                               {20, 37},       {0, N_SAMPLES}, {39, 40}};
+    const struct encode_reference frozen = {.tokens = 500, .median_norm = 2.8, .variance = 7.5};
+    struct encode_config config = {
+        .pooling = POOLING_MEAN, .sink_norm = 1.1, .reconstruct = true, .reference = &frozen};
+    struct pile pile = make_pile();
+    struct sae sae;
+
+    (void)state;
+    sae_sample_init(&sae, D_IN, D_SAE, ACTIVATION_TOPK, 9, 1);
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        struct workers *workers;
+        struct encoder *encoder;
+
+        assert_int_equal(workers_new(&workers, threads, NULL, NULL), STATUS_OK);
+        assert_int_equal(encoder_new(&encoder, &sae, &kernels, workers, NULL), STATUS_OK);
+        for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+            const char *path = write_part(&pile, "part.safetensors", parts[i][0], parts[i][1]);
+            struct activations *file = open_files(&path, 1);
+            int64_t offsets[N_SAMPLES + 1];
+            struct activations *request = wrap_part(&pile, offsets, parts[i][0], parts[i][1]);
+            struct encode_result expected, result;
+
+            assert_int_equal(
+                encode_run(&expected, &sae, file, &config, &kernels, NULL, NULL, NULL, NULL),
+                STATUS_OK);
+            assert_int_equal(encoder_run(encoder, &result, request, &config, NULL, NULL, NULL),
+                             STATUS_OK);
+            if (parts[i][1] > parts[i][0] + 1)
+                assert_same(&expected, &result);
+            assert_int_equal(result.codes.rows, parts[i][1] - parts[i][0]);
+            assert_int_equal(csr_nnz(&result.codes), csr_nnz(&expected.codes));
+            assert_int_equal(result.reference.tokens, frozen.tokens);
+            assert_true(result.reference.variance == frozen.variance);
+            if (i == 0)
+                assert_true(result.tokens_sink > 10 && result.tokens_rejected > 0);
+            encode_result_release(&expected);
+            encode_result_release(&result);
+            activations_close(request);
+            activations_close(file);
+        }
+        encoder_free(encoder);
+        workers_free(workers);
+    }
+    sae_release(&sae);
+    pile_release(&pile);
+}
+
+/* A sample is the same whatever else is in the request, once the reference is frozen. */
+static void encode_with_a_reference_looks_at_one_sample_at_a_time(void **state)
+{
+    const struct encode_reference frozen = {.tokens = 9, .median_norm = 2.8, .variance = 7.5};
+    const struct encode_config config = {
+        .pooling = POOLING_MAX, .sink_norm = 1.1, .reconstruct = true, .reference = &frozen};
+    struct pile pile = make_pile();
+    int64_t offsets[N_SAMPLES + 1], single[N_SAMPLES + 1];
+    struct activations *all = wrap_part(&pile, offsets, 0, N_SAMPLES);
+    struct encode_result together;
+    struct encoder *encoder;
+    struct sae sae;
+
+    (void)state;
+    sae_sample_init(&sae, D_IN, D_SAE, ACTIVATION_RELU, 0, 1);
+    assert_int_equal(encoder_new(&encoder, &sae, &kernels, NULL, NULL), STATUS_OK);
+    assert_int_equal(encoder_run(encoder, &together, all, &config, NULL, NULL, NULL), STATUS_OK);
+    for (size_t s = 0; s < N_SAMPLES; s++) {
+        struct activations *one = wrap_part(&pile, single, s, s + 1);
+        struct sparse_row a = csr_view_row(csr_as_view(&together.codes), s), b;
+        struct encode_result alone;
+
+        assert_int_equal(encoder_run(encoder, &alone, one, &config, NULL, NULL, NULL), STATUS_OK);
+        b = csr_view_row(csr_as_view(&alone.codes), 0);
+        assert_int_equal(a.n, b.n);
+        if (a.n) {
+            assert_memory_equal(a.indices, b.indices, a.n * sizeof(*a.indices));
+            assert_memory_equal(a.values, b.values, a.n * sizeof(*a.values));
+        }
+        assert_int_equal(alone.outcome[0], together.outcome[s]);
+        assert_int_equal(alone.tokens_used[0], together.tokens_used[s]);
+        assert_true(alone.recon_mean[0] == together.recon_mean[s]);
+        assert_true(alone.recon_max[0] == together.recon_max[s]);
+        encode_result_release(&alone);
+        activations_close(one);
+    }
+    encode_result_release(&together);
+    encoder_free(encoder);
+    activations_close(all);
+    sae_release(&sae);
+    pile_release(&pile);
+}
+
+/* Of no tokens: there is nothing frozen yet. */
+static void encode_measures_where_the_reference_is_of_no_tokens(void **state)
+{
+    const struct encode_reference none = {0};
+    struct encode_config config = {.pooling = POOLING_MEAN, .sink_norm = 1.2, .reconstruct = true};
+    struct pile pile = make_pile();
+    int64_t offsets[N_SAMPLES + 1];
+    struct activations *activations = wrap_part(&pile, offsets, 0, N_SAMPLES);
+    struct encode_result a, b;
+    struct sae sae;
+
+    (void)state;
+    sae_sample_init(&sae, D_IN, D_SAE, ACTIVATION_TOPK, 9, 1);
+    assert_int_equal(encode_run(&a, &sae, activations, &config, &kernels, NULL, NULL, NULL, NULL),
+                     STATUS_OK);
+    config.reference = &none;
+    assert_int_equal(encode_run(&b, &sae, activations, &config, &kernels, NULL, NULL, NULL, NULL),
+                     STATUS_OK);
+    assert_true(a.reference.tokens > 100);
+    assert_same(&a, &b);
+    encode_result_release(&a);
+    encode_result_release(&b);
+    activations_close(activations);
+    sae_release(&sae);
+    pile_release(&pile);
+}
+
+/* An encoder that an allocation failed is good for the next request. */
+static void encoder_survives_failing_allocations(void **state)
+{
+    const struct encode_config config = {
+        .pooling = POOLING_MEAN, .sink_norm = 10, .reconstruct = true};
+    struct pile pile = make_pile();
+    int64_t offsets[N_SAMPLES + 1];
+    struct activations *activations = wrap_part(&pile, offsets, 0, N_SAMPLES);
+    struct encode_result expected, result;
+    struct encoder *encoder;
+    bool done = false;
+    struct sae sae;
+
+    (void)state;
+    sae_sample_init(&sae, D_IN, D_SAE, ACTIVATION_TOPK, 9, 1);
+    assert_int_equal(
+        encode_run(&expected, &sae, activations, &config, &kernels, NULL, NULL, NULL, NULL),
+        STATUS_OK);
+    assert_int_equal(encoder_new(&encoder, &sae, &kernels, NULL, NULL), STATUS_OK);
+    for (size_t allowed = 0; !done; allowed++) {
+        enum status st;
+
+        mem_fail_after(allowed);
+        st = encoder_run(encoder, &result, activations, &config, NULL, NULL, NULL);
+        done = !mem_failed();
+        mem_fail_after(SIZE_MAX);
+        assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
+        assert_true(done == (result.outcome != NULL));
+        if (done)
+            assert_same(&expected, &result);
+        encode_result_release(&result);
+    }
+    done = false;
+    for (size_t allowed = 0; !done; allowed++) {
+        struct encoder *other;
+        enum status st;
+
+        mem_fail_after(allowed);
+        st = encoder_new(&other, &sae, &kernels, NULL, NULL);
+        done = !mem_failed();
+        mem_fail_after(SIZE_MAX);
+        assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
+        assert_true(done == (other != NULL));
+        encoder_free(other);
+    }
+    encode_result_release(&expected);
+    encoder_free(encoder);
+    activations_close(activations);
+    sae_release(&sae);
+    pile_release(&pile);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +612,10 @@ int main(void)
         cmocka_unit_test(encode_refuses_another_width),
         cmocka_unit_test(encode_reports_progress_and_stops_on_request),
         cmocka_unit_test(encode_survives_failing_allocations),
+        cmocka_unit_test(encoder_gives_requests_the_codes_of_the_file),
+        cmocka_unit_test(encode_with_a_reference_looks_at_one_sample_at_a_time),
+        cmocka_unit_test(encode_measures_where_the_reference_is_of_no_tokens),
+        cmocka_unit_test(encoder_survives_failing_allocations),
     };
 
     blas_init();
