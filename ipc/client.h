@@ -1,8 +1,9 @@
 /*
  * ipc/client.h - the C side of a client: used by `saerl ctl`, the demo of the protocol and tests.
  *
- * A call has one total deadline; a retry opens a new socket and repeats the request id, and says
- * HELLO again first where the sidecar answers E_NO_SESSION. One thread.
+ * A call has one total deadline, and tries within it: the first waits an eighth of the time, each
+ * next one twice as long, the last until the end. A try that heard nothing may have been applied
+ * all the same, so the next one opens a new socket and repeats the request id. One thread.
  */
 #ifndef IPC_CLIENT_H
 #define IPC_CLIENT_H
@@ -14,14 +15,18 @@
 #include "ipc/socket.h"
 
 struct client_config {
-    const char *endpoint, *run, *client;
-    uint64_t incarnation;
-    const char *server_key, *secret_key; /* Z85 or NULL: CURVE */
-    double timeout_s;                    /* of a whole call */
+    const char *endpoint;
+    const char *run, *client; /* as HELLO says them; run is not empty */
+    uint64_t incarnation;     /* < 2^53; a new process says a larger one */
+    const char *server_key;   /* Z85, with secret_key: CURVE. Both NULL: none */
+    const char *secret_key;
+    double timeout_s; /* of a whole call */
 };
 
 struct client;
 
+/* Copies the configuration; nobody is asked yet. STATUS_INVALID: an endpoint or key that is none.
+ */
 MUST_CHECK
 enum status client_open(struct client **client, const struct client_config *config,
                         struct error *err);
@@ -32,12 +37,18 @@ struct client_reply {
     struct packet *packet;
     struct message message;
 };
-void client_reply_release(struct client_reply *reply);
+void client_reply_release(struct client_reply *reply); /* accepts what is all zero */
 
 /*
- * Send `out` (finished by the call) as `kind` and wait for the answer; HELLO is said when needed.
- * STATUS_IO: nobody answers (the endpoint is named); STATUS_FAILED: an error reply, its code in
- * `fault` and its message in `err`.
+ * Send `out` (finished by the call) as `kind` and wait for the answer. HELLO is said first where a
+ * session is needed, and again when the sidecar has forgotten it (E_NO_SESSION); PING is tried
+ * without one, since it is answered so while the sidecar starts. A `kind` of HELLO goes out with
+ * the caller's members, and its session becomes the client's. Faults that may pass are waited for
+ * as long as they ask, unless that would take longer than is left.
+ *
+ * STATUS_UNREACHABLE: nobody answered in time. STATUS_FAILED: an error reply; its code is in
+ * `fault` (which may be NULL), "CODE: message" in `err`. STATUS_FORMAT: an answer that is none.
+ * STATUS_CANCELED: a signal came. On any of them `reply` is empty.
  */
 MUST_CHECK
 enum status client_call(struct client *client, enum protocol_kind kind, struct message_out *out,
