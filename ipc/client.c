@@ -341,3 +341,17 @@ enum status client_call(struct client *c, enum protocol_kind kind, struct messag
     }
     return st;
 }
+
+void client_bye(struct client *c, double timeout_s)
+{
+    struct message_out out = {0};
+    struct client_reply reply;
+
+    if (!c->session)
+        return;
+    c->timeout_s = timeout_s;
+    if (!client_call(c, KIND_BYE, &out, &reply, NULL, NULL))
+        client_reply_release(&reply);
+    message_out_release(&out);
+    c->session = 0;
+}

@@ -54,4 +54,8 @@ MUST_CHECK
 enum status client_call(struct client *client, enum protocol_kind kind, struct message_out *out,
                         struct client_reply *reply, struct fault *fault, struct error *err);
 
+/* BYE, if there is a session, so that the sidecar need not keep it; whether it was heard is of no
+ * interest. Waits `timeout_s` at most. */
+void client_bye(struct client *client, double timeout_s);
+
 #endif

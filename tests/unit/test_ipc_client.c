@@ -409,6 +409,26 @@ static void an_answer_that_is_none_is_an_error(void **state)
     }
 }
 
+static void bye_ends_a_session_and_nothing_else(void **state)
+{
+    static const enum protocol_kind kinds[] = {KIND_PING, KIND_HELLO, KIND_FETCH, KIND_BYE};
+    struct client *client;
+    struct peer peer;
+
+    (void)state;
+    peer_start(&peer, NULL);
+    client = open_client(peer.endpoint, 10);
+    assert_int_equal(call(client, KIND_PING).kind, KIND_PING);
+    client_bye(client, 10);
+    assert_int_equal(call(client, KIND_FETCH).kind, KIND_FETCH);
+    client_bye(client, 10);
+    client_bye(client, 10);
+    client_close(client);
+    peer_stop(&peer);
+    expect_seen(&peer, kinds, 4);
+    assert_int_equal(peer.seen[3].session, 41);
+}
+
 static void nobody_there_is_unreachable(void **state)
 {
     char endpoint[128];
@@ -502,6 +522,7 @@ int main(void)
         cmocka_unit_test(a_final_fault_is_told_at_once),
         cmocka_unit_test(answers_to_something_else_are_dropped),
         cmocka_unit_test(an_answer_that_is_none_is_an_error),
+        cmocka_unit_test(bye_ends_a_session_and_nothing_else),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_sidecar_that_starts_late_is_found),
         cmocka_unit_test(wrong_configurations_are_refused),
