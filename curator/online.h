@@ -67,7 +67,8 @@ void posterior_update(struct posterior *posterior, const struct posterior *prior
 #define ONLINE_N0 4.0
 double online_fit_n0(const double *p_hat, const double *solved, const double *rollouts, size_t n);
 
-/* Candidates [n_candidates] in plan order. */
+/* Candidates [n_candidates] in plan order. A posterior whose a or b is not above 0 (a damaged
+ * ledger) comes last. */
 struct online_candidate {
     uint64_t sid;
     struct posterior posterior;
@@ -101,17 +102,19 @@ enum status online_choose(size_t *chosen, size_t *n_chosen, bool *fallback,
  * the rows that have a vector and feedback, weighted equally.
  *
  *   observed   [n] mean reward of each row, kept inside [0, 1]; NaN: no feedback
- *   base       the difficulty probe of the recipe, or NULL: its features, extras, penalty and
- *              l1_ratio are kept, so that a refit has a fixed cost. Without it, or where it is no
- *              ElasticNet, the penalty comes from cross-validation on at most
- *              ONLINE_REFIT_CV_ROWS rows with feedback, the first in row order
+ *   base       the difficulty probe of the recipe, or that of the last refit, or NULL: its
+ * features, extras, l1_ratio and penalty are taken over, so that a refit has a bounded cost.
+ *              Without it, or where it is no ElasticNet, the penalty comes from cross-validation
+ *              on at most ONLINE_REFIT_CV_ROWS rows, spread evenly over those with feedback. From
+ *              m to n rows a penalty goes as sqrt(m / n), as that of the lasso does in theory
+ *              (Bickel, Ritov and Tsybakov 2009): what suits 2,000 rows is too much for 20,000
  *   probe      the model, to be released by the caller; two folds give its held-out figures
  *   predicted  [n] gets the new difficulty of every row with a vector, rounded to multiples of
  *              2^-24; other rows are left as they are
  *
  * *used is the number of rows learned from; 0: too little feedback (fewer than
- * ONLINE_REFIT_ROWS_MIN rows, or all alike), `probe` is empty and `predicted` untouched then.
- * Errors as probe_fit; on error nothing is changed.
+ * ONLINE_REFIT_ROWS_MIN rows, or all alike in label or content), `probe` is empty and `predicted`
+ * untouched then. Errors as probe_fit; on error nothing is changed.
  */
 #define ONLINE_REFIT_ROWS_MIN 32
 #define ONLINE_REFIT_CV_ROWS 2000
