@@ -8,6 +8,7 @@ meson ninja-build pkg-config python3
 libarchive-dev
 libcmocka-dev
 libjson-c-dev
+libmicrohttpd-dev
 libopenblas-pthread-dev
 libxxhash-dev
 libyaml-dev
