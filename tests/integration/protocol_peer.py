@@ -7,7 +7,7 @@ import threading
 
 import zmq_sockets as zmq
 
-HELLO, PING, STATS, PEEK, SAVE, BYE, SHUTDOWN = 1, 2, 3, 21, 40, 50, 51
+HELLO, PING, STATS, FETCH, PEEK, SAVE, BYE, SHUTDOWN = 1, 2, 3, 20, 21, 40, 50, 51
 REPLY, ERROR = 1, 2
 ENVELOPE = struct.Struct("<4sBBHQQII")
 FORMATS = {"u64": "Q", "f32": "f", "i32": "i"}
