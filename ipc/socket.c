@@ -423,44 +423,107 @@ static bool fill(zmq_msg_t *message, struct frame frame, void *owned)
     return true;
 }
 
-enum status socket_send(struct socket *s, const struct frame *frames, void *const *owned, size_t n,
-                        enum socket_outcome *outcome, struct error *err)
+/* All memory first: a message that has begun must be finished. */
+static enum status fill_all(struct socket *s, const struct frame *frames, void *const *owned,
+                            size_t n, struct error *err)
 {
-    enum status st = STATUS_OK;
-    size_t made = 0, sent = 0;
+    size_t made = 0;
 
     assert(n >= 1 && n <= SOCKET_FRAMES);
-    *outcome = SOCKET_SENT;
-    /* All memory first: a message that has begun must be finished. */
     while (made < n && fill(&s->frames[made], frames[made], owned ? owned[made] : NULL))
         made++;
-    if (made < n) {
-        for (size_t i = made + 1; owned && i < n; i++)
-            mem_free(owned[i]);
-        st = error_nomem(err);
-        goto out;
-    }
+    if (made == n)
+        return STATUS_OK;
+    for (size_t i = 0; i < made; i++)
+        zmq_msg_close(&s->frames[i]);
+    for (size_t i = made + 1; owned && i < n; i++)
+        mem_free(owned[i]);
+    return error_nomem(err);
+}
+
+/* Messages that were sent are empty afterwards. */
+static enum status send_all(struct socket *s, size_t n, enum socket_outcome *outcome,
+                            struct error *err)
+{
+    size_t sent = 0;
+
+    *outcome = SOCKET_SENT;
     while (sent < n) {
         int flags = ZMQ_DONTWAIT | (sent + 1 < n ? ZMQ_SNDMORE : 0);
 
         if (zmq_msg_send(&s->frames[sent], s->zmq, flags) != -1) {
             sent++;
-        } else if (errno == EINTR) {
-            continue;
         } else if (sent == 0 && errno == EAGAIN) {
             *outcome = SOCKET_FULL;
-            goto out;
+            return STATUS_OK;
         } else if (sent == 0 && errno == EHOSTUNREACH) {
             *outcome = SOCKET_UNREACHABLE;
-            goto out;
-        } else {
-            st = error_set(err, STATUS_IO, "sending: %s", zmq_strerror(errno));
-            goto out;
+            return STATUS_OK;
+        } else if (errno != EINTR) {
+            return error_set(err, STATUS_IO, "sending: %s", zmq_strerror(errno));
         }
     }
-out:
-    for (size_t i = sent; i < made; i++)
+    return STATUS_OK;
+}
+
+static void close_all(struct socket *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
         zmq_msg_close(&s->frames[i]);
+}
+
+enum status socket_send(struct socket *s, const struct frame *frames, void *const *owned, size_t n,
+                        enum socket_outcome *outcome, struct error *err)
+{
+    enum status st = fill_all(s, frames, owned, n, err);
+
+    *outcome = SOCKET_SENT;
+    if (st)
+        return st;
+    st = send_all(s, n, outcome, err);
+    close_all(s, n);
+    return st;
+}
+
+enum status socket_offer(struct socket *s, const struct frame *frames, void *const *owned, size_t n,
+                         enum socket_outcome *outcome, struct packet **unsent, struct error *err)
+{
+    enum status st = fill_all(s, frames, owned, n, err);
+
+    *outcome = SOCKET_SENT;
+    *unsent = NULL;
+    if (st)
+        return st;
+    st = send_all(s, n, outcome, err);
+    if (!st && *outcome == SOCKET_FULL) {
+        *unsent = packet_new(s->frames, n, false);
+        if (!*unsent)
+            st = error_nomem(err);
+    }
+    close_all(s, n);
+    return st;
+}
+
+enum status socket_offer_again(struct socket *s, struct packet **unsent,
+                               enum socket_outcome *outcome, struct error *err)
+{
+    struct packet *p = *unsent;
+    size_t n = p->n_frames;
+    enum status st;
+
+    for (size_t i = 0; i < n; i++) {
+        zmq_msg_init(&s->frames[i]);
+        zmq_msg_move(&s->frames[i], &p->frames[i].message);
+    }
+    st = send_all(s, n, outcome, err);
+    if (!st && *outcome == SOCKET_FULL) {
+        /* Small messages live inside zmq_msg_t, so what `view` points to is of no use any more. */
+        for (size_t i = 0; i < n; i++)
+            zmq_msg_move(&p->frames[i].message, &s->frames[i]);
+    } else {
+        packet_free(unsent);
+    }
+    close_all(s, n);
     return st;
 }
 

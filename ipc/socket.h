@@ -100,6 +100,20 @@ MUST_CHECK
 enum status socket_send(struct socket *socket, const struct frame *frames, void *const *owned,
                         size_t n, enum socket_outcome *outcome, struct error *err);
 
+/*
+ * As socket_send; when the outcome is SOCKET_FULL, *unsent is the message, to be offered again
+ * later or freed, else NULL. A short burst may fill the queue to a peer that reads well enough.
+ */
+MUST_CHECK
+enum status socket_offer(struct socket *socket, const struct frame *frames, void *const *owned,
+                         size_t n, enum socket_outcome *outcome, struct packet **unsent,
+                         struct error *err);
+
+/* Once more: *unsent stays when the outcome is SOCKET_FULL again, else it is gone. */
+MUST_CHECK
+enum status socket_offer_again(struct socket *socket, struct packet **unsent,
+                               enum socket_outcome *outcome, struct error *err);
+
 /* Wait until one of sockets [n] or descriptors [n_fds], 8 in all, can be read, or `timeout_ms`
  * passed (-1: for ever); ready[i] for the sockets, then the descriptors. STATUS_CANCELED on a
  * signal. */
