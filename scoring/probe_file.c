@@ -10,6 +10,7 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "scoring/probe.h"
+#include "scoring/probe_parts.h"
 #include "scoring/scaler.h"
 
 #define FORMAT "saerl.probe"
@@ -90,58 +92,111 @@ static void write_entry(const struct probe *probe, enum entry entry, struct text
     }
 }
 
-/* The writer only reads, but the reader's struct owns its strings. */
-static struct safetensors_metadata metadata_entry(const char *key, const char *value)
+/* Where a probe is read from: names in the file begin with `prefix`. */
+struct source {
+    const struct safetensors *file;
+    const char *prefix;
+};
+
+static const struct safetensors_tensor *find_tensor(const struct source *source, const char *name)
 {
-    return (struct safetensors_metadata){.key = (char *)(uintptr_t)key,
-                                         .value = (char *)(uintptr_t)value};
+    char full[PROBE_NAME_MAX];
+
+    snprintf(full, sizeof(full), "%s%s", source->prefix, name);
+    return safetensors_find(source->file, full);
+}
+
+static const char *find_word(const struct source *source, const char *key)
+{
+    char full[PROBE_NAME_MAX];
+
+    snprintf(full, sizeof(full), "%s%s", source->prefix, key);
+    return safetensors_metadata_get(source->file, full);
+}
+
+static void add_metadata(struct probe_parts *parts, const char *prefix, const char *key)
+{
+    size_t i = parts->n_metadata++;
+
+    snprintf(parts->keys[i], sizeof(parts->keys[i]), "%s%s", prefix, key);
+    parts->metadata[i].key = parts->keys[i];
+    /* The writer only reads, but the reader's struct owns its strings. */
+    parts->metadata[i].value = (char *)(uintptr_t)text_string(&parts->values[i]);
+}
+
+static void add_item(struct probe_parts *parts, const char *prefix, struct safetensors_item item)
+{
+    size_t i = parts->n_items++;
+
+    snprintf(parts->names[i], sizeof(parts->names[i]), "%s%s", prefix, item.name);
+    item.name = parts->names[i];
+    parts->items[i] = item;
+}
+
+void probe_parts_release(struct probe_parts *parts)
+{
+    for (size_t i = 0; i < PROBE_METADATA_MAX; i++)
+        text_release(&parts->values[i]);
+    *parts = (struct probe_parts){0};
+}
+
+enum status probe_parts_init(struct probe_parts *parts, const struct probe *probe,
+                             const char *prefix, struct error *err)
+{
+    const char *const labels[N_LABELS] = {probe->kind, probe->sae_hash, probe->pooling,
+                                          probe->labels_hash};
+    struct shape n = {.rank = 1, .dims = {probe->n_columns}}, one = {.rank = 1, .dims = {1}};
+    enum status st = STATUS_OK;
+
+    *parts = (struct probe_parts){0};
+    for (enum entry entry = 0; entry < ENTRY_COUNT && !st; entry++) {
+        write_entry(probe, entry, &parts->values[entry]);
+        st = text_check(&parts->values[entry], err);
+        add_metadata(parts, prefix, entry_keys[entry]);
+    }
+    for (size_t i = 0; i < N_LABELS && !st; i++) {
+        if (!labels[i])
+            continue;
+        text_append(&parts->values[parts->n_metadata], labels[i]);
+        st = text_check(&parts->values[parts->n_metadata], err);
+        add_metadata(parts, prefix, label_keys[i]);
+    }
+    for (size_t e = 0; e < probe->n_extras; e++) {
+        parts->extras[e][0] = probe->extras[e].mean;
+        parts->extras[e][1] = probe->extras[e].sd;
+        parts->extras[e][2] = probe->extras[e].weight;
+    }
+    add_item(parts, prefix, (struct safetensors_item){"columns", DTYPE_U32, n, probe->columns});
+    add_item(parts, prefix, (struct safetensors_item){"weights", DTYPE_F64, n, probe->weights});
+    add_item(parts, prefix,
+             (struct safetensors_item){"intercept", DTYPE_F64, one, &probe->intercept});
+    if (probe->n_extras)
+        add_item(
+            parts, prefix,
+            (struct safetensors_item){
+                "extras", DTYPE_F64, {.rank = 2, .dims = {probe->n_extras, 3}}, parts->extras});
+    if (st)
+        probe_parts_release(parts);
+    return st;
 }
 
 enum status probe_save(const struct probe *probe, const char *path, struct error *err)
 {
-    const char *const labels[N_LABELS] = {probe->kind, probe->sae_hash, probe->pooling,
-                                          probe->labels_hash};
-    struct text values[ENTRY_COUNT] = {{0}};
-    struct safetensors_metadata metadata[ENTRY_COUNT + N_LABELS];
-    double extras[PROBE_EXTRA_COLUMNS_MAX][3];
-    struct safetensors_item items[] = {
-        {"columns", DTYPE_U32, {.rank = 1, .dims = {probe->n_columns}}, probe->columns},
-        {"weights", DTYPE_F64, {.rank = 1, .dims = {probe->n_columns}}, probe->weights},
-        {"intercept", DTYPE_F64, {.rank = 1, .dims = {1}}, &probe->intercept},
-        {"extras", DTYPE_F64, {.rank = 2, .dims = {probe->n_extras, 3}}, extras},
-    };
-    size_t n_metadata = 0, n_items = sizeof(items) / sizeof(items[0]);
-    enum status st = STATUS_OK;
+    struct probe_parts parts;
+    enum status st = probe_parts_init(&parts, probe, "", err);
 
-    for (enum entry entry = 0; entry < ENTRY_COUNT && !st; entry++) {
-        write_entry(probe, entry, &values[entry]);
-        st = text_check(&values[entry], err);
-        metadata[n_metadata++] = metadata_entry(entry_keys[entry], text_string(&values[entry]));
-    }
-    if (st)
-        goto out;
-    for (size_t i = 0; i < N_LABELS; i++)
-        if (labels[i])
-            metadata[n_metadata++] = metadata_entry(label_keys[i], labels[i]);
-    for (size_t e = 0; e < probe->n_extras; e++) {
-        extras[e][0] = probe->extras[e].mean;
-        extras[e][1] = probe->extras[e].sd;
-        extras[e][2] = probe->extras[e].weight;
-    }
-    if (probe->n_extras == 0)
-        n_items--;
-    st = safetensors_write(path, items, n_items, metadata, n_metadata, err);
-out:
-    for (size_t i = 0; i < ENTRY_COUNT; i++)
-        text_release(&values[i]);
+    if (!st)
+        st = safetensors_write(path, parts.items, parts.n_items, parts.metadata, parts.n_metadata,
+                               err);
+    probe_parts_release(&parts);
     return st;
 }
 
 /* A whole tensor of this type and shape, to be freed by the caller. */
-static enum status read_tensor(const struct safetensors *file, const char *name, enum dtype dtype,
+static enum status read_tensor(const struct source *source, const char *name, enum dtype dtype,
                                struct shape shape, void **data, struct error *err)
 {
-    const struct safetensors_tensor *tensor = safetensors_find(file, name);
+    const struct safetensors_tensor *tensor = find_tensor(source, name);
     char found[SHAPE_TEXT_MAX], expected[SHAPE_TEXT_MAX];
     enum status st;
 
@@ -156,7 +211,7 @@ static enum status read_tensor(const struct safetensors *file, const char *name,
     *data = mem_alloc((size_t)tensor->count, dtype_size(dtype));
     if (!*data)
         return error_nomem(err);
-    st = safetensors_read(file, tensor, 0, (size_t)tensor->count, *data, err);
+    st = safetensors_read(source->file, tensor, 0, (size_t)tensor->count, *data, err);
     if (st) {
         mem_free(*data);
         *data = NULL;
@@ -164,21 +219,21 @@ static enum status read_tensor(const struct safetensors *file, const char *name,
     return st;
 }
 
-static enum status read_word(const struct safetensors *file, enum entry entry, const char **word,
+static enum status read_word(const struct source *source, enum entry entry, const char **word,
                              struct error *err)
 {
-    *word = safetensors_metadata_get(file, entry_keys[entry]);
+    *word = find_word(source, entry_keys[entry]);
     if (!*word)
         return error_set(err, STATUS_FORMAT, "metadata '%s' is missing", entry_keys[entry]);
     return STATUS_OK;
 }
 
 /* The index of a word in a list that NULL ends. */
-static enum status read_name(const struct safetensors *file, enum entry entry,
+static enum status read_name(const struct source *source, enum entry entry,
                              const char *const *names, size_t *index, struct error *err)
 {
     const char *word;
-    enum status st = read_word(file, entry, &word, err);
+    enum status st = read_word(source, entry, &word, err);
 
     if (st)
         return st;
@@ -190,11 +245,11 @@ static enum status read_name(const struct safetensors *file, enum entry entry,
 }
 
 /* The value as JSON, which is what numbers and figures are written as. Free with json_free. */
-static enum status read_json(const struct safetensors *file, enum entry entry, struct json **node,
+static enum status read_json(const struct source *source, enum entry entry, struct json **node,
                              struct error *err)
 {
     const char *word;
-    enum status st = read_word(file, entry, &word, err);
+    enum status st = read_word(source, entry, &word, err);
 
     if (st)
         return st;
@@ -204,12 +259,12 @@ static enum status read_json(const struct safetensors *file, enum entry entry, s
     return STATUS_OK;
 }
 
-static enum status read_count(const struct safetensors *file, enum entry entry, uint64_t max,
+static enum status read_count(const struct source *source, enum entry entry, uint64_t max,
                               uint64_t *count, struct error *err)
 {
     struct json *node;
     bool ok;
-    enum status st = read_json(file, entry, &node, err);
+    enum status st = read_json(source, entry, &node, err);
 
     if (st)
         return st;
@@ -347,7 +402,7 @@ static enum status read_figures(struct probe *probe, const struct json *figures,
     return STATUS_OK;
 }
 
-static enum status read_metadata(struct probe *probe, const struct safetensors *file,
+static enum status read_metadata(struct probe *probe, const struct source *source,
                                  struct error *err)
 {
     static const char *const formats[] = {FORMAT, NULL}, *const versions[] = {VERSION, NULL};
@@ -358,21 +413,21 @@ static enum status read_metadata(struct probe *probe, const struct safetensors *
     uint64_t d_sae, min_df;
     enum status st;
 
-    st = read_name(file, ENTRY_FORMAT, formats, &index, err);
+    st = read_name(source, ENTRY_FORMAT, formats, &index, err);
     if (!st)
-        st = read_name(file, ENTRY_VERSION, versions, &index, err);
+        st = read_name(source, ENTRY_VERSION, versions, &index, err);
     if (!st)
-        st = read_name(file, ENTRY_MODEL, probe_model_names, &model, err);
+        st = read_name(source, ENTRY_MODEL, probe_model_names, &model, err);
     if (!st)
-        st = read_name(file, ENTRY_FEATURES, feature_names, &features, err);
+        st = read_name(source, ENTRY_FEATURES, feature_names, &features, err);
     if (!st)
-        st = read_count(file, ENTRY_D_SAE, UINT32_MAX, &d_sae, err);
+        st = read_count(source, ENTRY_D_SAE, UINT32_MAX, &d_sae, err);
     if (!st)
-        st = read_count(file, ENTRY_MIN_DF, UINT32_MAX, &min_df, err);
+        st = read_count(source, ENTRY_MIN_DF, UINT32_MAX, &min_df, err);
     if (!st)
-        st = read_count(file, ENTRY_SEED, UINT64_MAX, &probe->seed, err);
+        st = read_count(source, ENTRY_SEED, UINT64_MAX, &probe->seed, err);
     if (!st)
-        st = read_json(file, ENTRY_MAX_DF, &node, err);
+        st = read_json(source, ENTRY_MAX_DF, &node, err);
     if (st)
         return st;
     probe->max_df = json_double(node) + 0.0;
@@ -384,13 +439,13 @@ static enum status read_metadata(struct probe *probe, const struct safetensors *
     probe->d_sae = (size_t)d_sae;
     probe->min_df = (uint32_t)min_df;
 
-    st = read_json(file, ENTRY_FIGURES, &node, err);
+    st = read_json(source, ENTRY_FIGURES, &node, err);
     if (st)
         return st;
     st = read_figures(probe, node, err);
     json_free(node);
     for (size_t i = 0; i < N_LABELS && !st; i++) {
-        const char *word = safetensors_metadata_get(file, label_keys[i]);
+        const char *word = find_word(source, label_keys[i]);
 
         if (word && !(*labels[i] = mem_strdup(word)))
             st = error_nomem(err);
@@ -399,12 +454,12 @@ static enum status read_metadata(struct probe *probe, const struct safetensors *
 }
 
 /* The names in metadata 'extras', each at most once and in our order. */
-static enum status read_extra_names(struct probe *probe, const struct safetensors *file,
+static enum status read_extra_names(struct probe *probe, const struct source *source,
                                     struct error *err)
 {
     const char *word;
     size_t next = 0;
-    enum status st = read_word(file, ENTRY_EXTRAS, &word, err);
+    enum status st = read_word(source, ENTRY_EXTRAS, &word, err);
 
     while (!st && *word != '\0') {
         size_t n = strcspn(word, ",");
@@ -422,16 +477,15 @@ static enum status read_extra_names(struct probe *probe, const struct safetensor
     return st;
 }
 
-static enum status read_extras(struct probe *probe, const struct safetensors *file,
-                               struct error *err)
+static enum status read_extras(struct probe *probe, const struct source *source, struct error *err)
 {
     double(*rows)[3];
     void *data;
-    enum status st = read_extra_names(probe, file, err);
+    enum status st = read_extra_names(probe, source, err);
 
     if (st || probe->n_extras == 0)
         return st;
-    st = read_tensor(file, "extras", DTYPE_F64,
+    st = read_tensor(source, "extras", DTYPE_F64,
                      (struct shape){.rank = 2, .dims = {probe->n_extras, 3}}, &data, err);
     if (st)
         return st;
@@ -450,10 +504,9 @@ static enum status read_extras(struct probe *probe, const struct safetensors *fi
     return st;
 }
 
-static enum status read_weights(struct probe *probe, const struct safetensors *file,
-                                struct error *err)
+static enum status read_weights(struct probe *probe, const struct source *source, struct error *err)
 {
-    const struct safetensors_tensor *columns = safetensors_find(file, "columns");
+    const struct safetensors_tensor *columns = find_tensor(source, "columns");
     struct shape shape = {.rank = 1, .dims = {columns ? columns->count : 0}};
     void *data;
     enum status st;
@@ -461,11 +514,11 @@ static enum status read_weights(struct probe *probe, const struct safetensors *f
     if (shape.dims[0] > probe->d_sae)
         return error_set(err, STATUS_FORMAT, "%" PRIu64 " columns of %zu latents", shape.dims[0],
                          probe->d_sae);
-    st = read_tensor(file, "columns", DTYPE_U32, shape, &data, err);
+    st = read_tensor(source, "columns", DTYPE_U32, shape, &data, err);
     if (st)
         return st;
     probe->columns = data;
-    st = read_tensor(file, "weights", DTYPE_F64, shape, &data, err);
+    st = read_tensor(source, "weights", DTYPE_F64, shape, &data, err);
     if (st)
         return st;
     probe->weights = data;
@@ -480,7 +533,7 @@ static enum status read_weights(struct probe *probe, const struct safetensors *f
         if (!isfinite(probe->weights[k]))
             return error_set(err, STATUS_FORMAT, "tensor 'weights', entry %zu is not finite", k);
     }
-    st = read_tensor(file, "intercept", DTYPE_F64, (struct shape){.rank = 1, .dims = {1}}, &data,
+    st = read_tensor(source, "intercept", DTYPE_F64, (struct shape){.rank = 1, .dims = {1}}, &data,
                      err);
     if (st)
         return st;
@@ -489,6 +542,23 @@ static enum status read_weights(struct probe *probe, const struct safetensors *f
     if (!isfinite(probe->intercept))
         return error_set(err, STATUS_FORMAT, "tensor 'intercept' is not finite");
     return STATUS_OK;
+}
+
+enum status probe_parts_read(struct probe *probe, const struct safetensors *file,
+                             const char *prefix, struct error *err)
+{
+    const struct source source = {file, prefix};
+    enum status st;
+
+    *probe = (struct probe){0};
+    st = read_metadata(probe, &source, err);
+    if (!st)
+        st = read_weights(probe, &source, err);
+    if (!st)
+        st = read_extras(probe, &source, err);
+    if (st)
+        probe_release(probe);
+    return st;
 }
 
 enum status probe_load(struct probe *probe, const char *path, struct error *err)
@@ -500,14 +570,7 @@ enum status probe_load(struct probe *probe, const char *path, struct error *err)
     st = safetensors_open(&file, path, err);
     if (st)
         return error_wrap(err, st, "loading a probe");
-    st = read_metadata(probe, &file, err);
-    if (!st)
-        st = read_weights(probe, &file, err);
-    if (!st)
-        st = read_extras(probe, &file, err);
+    st = probe_parts_read(probe, &file, "", err);
     safetensors_close(&file);
-    if (!st)
-        return STATUS_OK;
-    probe_release(probe);
-    return error_wrap(err, st, "loading probe '%s'", path);
+    return st ? error_wrap(err, st, "loading probe '%s'", path) : STATUS_OK;
 }
