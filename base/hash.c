@@ -37,6 +37,31 @@ void hash128_hex(struct hash128 h, char hex[HASH128_HEX_SIZE])
              (unsigned long long)h.low);
 }
 
+/* Sixteen lower-case hex digits. */
+static bool parse_half(uint64_t *half, const char *hex)
+{
+    *half = 0;
+    for (int i = 0; i < 16; i++) {
+        const char *digits = "0123456789abcdef";
+        const char *digit = hex[i] ? strchr(digits, hex[i]) : NULL;
+
+        if (!digit)
+            return false;
+        *half = *half << 4 | (uint64_t)(digit - digits);
+    }
+    return true;
+}
+
+bool hash128_parse(struct hash128 *h, const char *hex)
+{
+    struct hash128 parsed;
+
+    if (!parse_half(&parsed.high, hex) || !parse_half(&parsed.low, hex + 16) || hex[32])
+        return false;
+    *h = parsed;
+    return true;
+}
+
 struct hasher {
     XXH3_state_t *state;
 };

@@ -26,6 +26,9 @@ bool hash128_equal(struct hash128 a, struct hash128 b);
 /* Canonical form, most significant digit first, as `xxhsum -H2` prints it. */
 void hash128_hex(struct hash128 h, char hex[HASH128_HEX_SIZE]);
 
+/* The hash whose canonical form this is; false if it is none, and *h is as it was. */
+bool hash128_parse(struct hash128 *h, const char *hex);
+
 /* XXH3-128 of a byte stream. Heap object: the state is large and needs its own alignment. */
 struct hasher;
 

@@ -12,6 +12,7 @@
 #include "cli/recipe_args.h"
 #include "curator/audit_labels.h"
 #include "curator/inputs.h"
+#include "curator/model_file.h"
 #include "curator/pipeline.h"
 #include "formats/features.h"
 #include "formats/json.h"
@@ -293,6 +294,35 @@ static enum status show_probe(struct show *show, struct error *err)
     return STATUS_OK;
 }
 
+static enum status show_model(struct show *show, struct error *err)
+{
+    struct model model = {0};
+    char fingerprint[HASH128_HEX_SIZE];
+    enum status st = model_load(&model, show->path, err);
+    size_t kept = 0;
+
+    if (st)
+        return st;
+    for (size_t row = 0; row < model.rows; row++)
+        kept += model.kept[row];
+    hash128_hex(model.fingerprint, fingerprint);
+    begin(show, "sidecar model");
+    text_appendf(&show->out,
+                 show->json ? ",\"rows\":%zu,\"kept\":%zu,\"in_batches\":%zu,\"d_sae\":%zu,"
+                              "\"clusters\":%u,\"quality\":\"%s\",\"difficulty\":\"%s\","
+                              "\"pooling\":\"%s\",\"sae_hash\":\"%s\",\"fingerprint\":\"%s\""
+                            : "rows %zu, kept %zu, in batches %zu; d_sae %zu, clusters %u; quality "
+                              "by %s, difficulty by %s; pooling %s, SAE %s\nfingerprint %s\n",
+                 model.rows, kept, model.n_order, model.d_sae, model.k,
+                 model_score_names[model.quality_source],
+                 model_score_names[model.difficulty_source],
+                 model.pooling[0] ? model.pooling : "unknown",
+                 model.sae_hash[0] ? model.sae_hash : "unknown", fingerprint);
+    end(show);
+    model_release(&model);
+    return STATUS_OK;
+}
+
 /* Every byte is read: a container whose data cannot be read is not sound. */
 static enum status read_all(const struct safetensors *file, struct error *err)
 {
@@ -363,6 +393,7 @@ static enum status show_safetensors(struct show *show, struct error *err)
         {"saerl.features", show_features},
         {"saerl.probe", show_probe},
         {"saerl.labels", show_labels},
+        {"saerl.model", show_model},
     };
     struct safetensors file = {0};
     const char *format;

@@ -80,7 +80,7 @@ enum status inputs_expand(struct recipe *recipe, struct error *err)
 }
 
 static enum status hash_one(struct inputs *inputs, const char *role, const char *path,
-                            struct error *err)
+                            struct input_cache *cache, struct error *err)
 {
     struct input_file *file;
     void *files = inputs->files;
@@ -91,7 +91,8 @@ static enum status hash_one(struct inputs *inputs, const char *role, const char 
     inputs->files = files;
     file = &inputs->files[inputs->n];
     *file = (struct input_file){.role = role};
-    st = hash_file(&file->hash, &file->bytes, path, err);
+    st = cache ? input_cache_hash(cache, path, &file->hash, &file->bytes, err)
+               : hash_file(&file->hash, &file->bytes, path, err);
     if (st)
         return error_wrap(err, st, "%s", role);
     file->path = mem_strdup(path);
@@ -102,17 +103,18 @@ static enum status hash_one(struct inputs *inputs, const char *role, const char 
 }
 
 static enum status hash_list(struct inputs *inputs, const char *role,
-                             const struct string_list *list, struct error *err)
+                             const struct string_list *list, struct input_cache *cache,
+                             struct error *err)
 {
     enum status st = STATUS_OK;
 
     for (size_t i = 0; !st && i < list->n; i++)
-        st = hash_one(inputs, role, list->items[i], err);
+        st = hash_one(inputs, role, list->items[i], cache, err);
     return st;
 }
 
 enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, const char *sae_weights,
-                        struct error *err)
+                        struct input_cache *cache, struct error *err)
 {
     const struct {
         const char *role, *path, *word; /* `word` in place of a path is not a file */
@@ -128,14 +130,14 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
     enum status st;
 
     *inputs = (struct inputs){0};
-    st = hash_list(inputs, "input.data", &recipe->input.data, err);
+    st = hash_list(inputs, "input.data", &recipe->input.data, cache, err);
     if (!st)
-        st = hash_list(inputs, "input.activations", &recipe->input.activations, err);
+        st = hash_list(inputs, "input.activations", &recipe->input.activations, cache, err);
     if (!st)
-        st = hash_list(inputs, "decontaminate.against", &recipe->decontaminate.against, err);
+        st = hash_list(inputs, "decontaminate.against", &recipe->decontaminate.against, cache, err);
     for (size_t i = 0; !st && i < sizeof(single) / sizeof(*single); i++) {
         if (single[i].path && strcmp(single[i].path, single[i].word) != 0)
-            st = hash_one(inputs, single[i].role, single[i].path, err);
+            st = hash_one(inputs, single[i].role, single[i].path, cache, err);
     }
     if (st)
         inputs_release(inputs);
@@ -175,29 +177,73 @@ static void forget_path(char **path, const char *word)
         *path = NULL;
 }
 
+/* Pointers of `what` are cleared, what they point to stays its owner's. */
+static void forget_paths(struct recipe *what)
+{
+    what->input.data = what->input.activations = what->decontaminate.against =
+        (struct string_list){0};
+    forget_path(&what->input.features, "");
+    forget_path(&what->sae.path, "");
+    forget_path(&what->sae.labels, "");
+    forget_path(&what->sae.overrides.cache, "");
+    forget_path(&what->quality.probe, "recon");
+    forget_path(&what->quality.fit_labels, "field");
+    forget_path(&what->difficulty.probe, "");
+    forget_path(&what->difficulty.fit_labels, "field");
+    forget_path(&what->output.dir, "");
+    forget_path(&what->serve.state, "");
+    forget_path(&what->serve.curve.secret_key, "");
+    what->resources.threads = what->resources.chunk_rows = 0;
+    what->resources.memory = 0;
+}
+
 enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
                                const struct recipe *recipe, const char *formula, struct error *err)
 {
-    struct recipe what = *recipe; /* borrows everything; only pointers are cleared */
+    struct recipe what = *recipe;
     struct text all = {0};
 
-    what.input.data = what.input.activations = what.decontaminate.against = (struct string_list){0};
-    forget_path(&what.input.features, "");
-    forget_path(&what.sae.path, "");
-    forget_path(&what.sae.labels, "");
-    forget_path(&what.sae.overrides.cache, "");
-    forget_path(&what.quality.probe, "recon");
-    forget_path(&what.quality.fit_labels, "field");
-    forget_path(&what.difficulty.probe, "");
-    forget_path(&what.difficulty.fit_labels, "field");
-    forget_path(&what.output.dir, "");
-    forget_path(&what.serve.state, "");
-    forget_path(&what.serve.curve.secret_key, "");
-    what.resources.threads = what.resources.chunk_rows = 0;
-    what.resources.memory = 0;
+    forget_paths(&what);
     text_appendf(&all, "saerl %s\n%s\n", SAERL_VERSION, formula ? formula : "");
     settings_print_yaml(recipe_schema, &what, &all);
     append_hashes(&all, inputs, NULL);
+    return finish_key(fingerprint, &all, err);
+}
+
+struct recipe inputs_essence(const struct recipe *recipe)
+{
+    struct recipe what = *recipe;
+
+    forget_paths(&what);
+    what.name = NULL;
+    memset(&what.online, 0, sizeof(what.online));
+    memset(&what.serve, 0, sizeof(what.serve));
+    memset(&what.metrics, 0, sizeof(what.metrics));
+    memset(&what.output, 0, sizeof(what.output));
+    return what;
+}
+
+enum status inputs_state_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                                     const struct recipe *recipe, const char *formula,
+                                     struct error *err)
+{
+    /* All but sae.labels: names of latents are for reports, no number depends on them. */
+    static const char *const roles[] = {"input.data",
+                                        "input.activations",
+                                        "decontaminate.against",
+                                        "input.features",
+                                        "sae",
+                                        "quality.probe",
+                                        "quality.fit_labels",
+                                        "difficulty.probe",
+                                        "difficulty.fit_labels",
+                                        NULL};
+    const struct recipe what = inputs_essence(recipe);
+    struct text all = {0};
+
+    text_appendf(&all, "saerl state\n%s\n", formula ? formula : "");
+    settings_print_yaml(recipe_schema, &what, &all);
+    append_hashes(&all, inputs, roles);
     return finish_key(fingerprint, &all, err);
 }
 

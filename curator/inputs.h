@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "curator/input_cache.h"
 #include "curator/recipe.h"
 #include "settings/setting.h"
 
@@ -35,10 +36,13 @@ void inputs_release(struct inputs *inputs);
 MUST_CHECK
 enum status inputs_expand(struct recipe *recipe, struct error *err);
 
-/* Hash everything the recipe reads; `sae_weights` is the file found in sae.path, or NULL. */
+/*
+ * Hash everything the recipe reads; `sae_weights` is the file found in sae.path, or NULL. With a
+ * cache (may be NULL) files that it knows are not read again.
+ */
 MUST_CHECK
 enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, const char *sae_weights,
-                        struct error *err);
+                        struct input_cache *cache, struct error *err);
 
 /*
  * One number for "the same inputs and recipe": version, the recipe without what cannot change the
@@ -48,6 +52,22 @@ enum status inputs_hash(struct inputs *inputs, const struct recipe *recipe, cons
 MUST_CHECK
 enum status inputs_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
                                const struct recipe *recipe, const char *formula, struct error *err);
+
+/*
+ * A copy that holds what plan and scores depend on and nothing else: paths are cleared (the hash of
+ * a role says what was read), and so are name, resources, output, serve, metrics and online. It
+ * borrows from `recipe`: never to be released, nor run.
+ */
+struct recipe inputs_essence(const struct recipe *recipe);
+
+/*
+ * The same for a state of the sidecar: of inputs_essence(), the formula and the inputs. Not of the
+ * version: what was served stays what it is when the program is renewed.
+ */
+MUST_CHECK
+enum status inputs_state_fingerprint(struct hash128 *fingerprint, const struct inputs *inputs,
+                                     const struct recipe *recipe, const char *formula,
+                                     struct error *err);
 
 /* The same for what features depend on: data, activations, SAE, and the settings of encoding. */
 MUST_CHECK

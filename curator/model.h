@@ -46,12 +46,17 @@ struct model {
     struct matrix centroids;          /* [k, d_sae] */
     uint32_t k;
 
+    /* What all this was made from: inputs_state_fingerprint(), and the parts to compare by. */
+    struct hash128 fingerprint;
+    char *formula; /* how the SAE was understood, NULL without */
+    char *inputs;  /* JSON: [{"role", "path", "bytes", "xxh3_128"}], NULL without a data set */
+
     /* The data set, rows in order. */
     size_t rows;
-    struct hash128 fingerprint;         /* of the inputs and all that the plan depends on */
-    uint64_t *keys;                     /* [rows] */
-    struct hash128 *prompts;            /* [rows] XXH3-128 of the canonical prompt */
-    char **ids;                         /* [rows] JSON text */
+    uint64_t *keys;          /* [rows] */
+    struct hash128 *prompts; /* [rows] XXH3-128 of the canonical prompt */
+    char **ids;              /* [rows] JSON text, "null" for none; in id_text */
+    char *id_text;
     unsigned char *kept, *reason;       /* [rows]; reason: enum reason */
     double *quality_of, *difficulty_of; /* [rows] NaN: none */
     uint32_t *cluster_of;               /* [rows] PLAN_NO_CLUSTER: none */
@@ -64,7 +69,7 @@ void model_release(struct model *model);
 struct model_config {
     struct recipe *recipe; /* borrowed; globs are expanded */
     const char *state;     /* folder */
-    const struct log *log;
+    struct log *log;       /* may be NULL; a run attaches log.jsonl to it while it lasts */
     const struct kernels *kernels;
     struct workers *workers;
     encode_progress *progress;
@@ -73,16 +78,26 @@ struct model_config {
 
 /*
  * With a data set (input.data): load STATE/model.safetensors if it belongs to the same inputs and
- * recipe, else run the recipe into STATE/dataset (a run folder like any other) and write it. Inputs
- * are known again by path, size and time of change as noted in STATE/inputs.json, and hashed only
- * where those differ: a second start reads no activations. STATUS_CONFLICT: the state's plan is of
- * other inputs or another recipe (what differs is named). Without a data set: probes from files
- * (quality.probe, difficulty.probe) and nothing else; fit_labels is STATUS_INVALID then.
+ * recipe. If there is none, run the recipe into STATE/dataset (a run folder like any other, resumed
+ * where an earlier start was interrupted), write it together with STATE/recipe.lock.yaml, and load
+ * it. Inputs are known again by what STATE/inputs.json notes of them (curator/input_cache.h): a
+ * second start reads no activations. The SAE of sae.path counts as an input, next to ready-made
+ * input.features as well. Without a data set: probes from files (quality.probe, difficulty.probe),
+ * held against the SAE where there is one, and nothing is written but STATE/inputs.json.
+ *
+ * Makes the folder (0700). One process at a time: a second one finds the run folder locked, or
+ * whatever else the caller locks.
+ *
+ * STATUS_CONFLICT: the state is of other inputs or another recipe (the first setting, or the input,
+ * that differs is named), or its parts are not all there: what was served is never made anew.
+ * STATUS_INVALID: a key that needs a data set without one; features of another SAE than sae.path
+ * (both hashes). STATUS_FORMAT: a damaged model. Else as pipeline_run; STATUS_CANCELED resumes.
  */
 MUST_CHECK
 enum status model_open(struct model *model, const struct model_config *config, struct error *err);
 
-/* Features of the data set's rows, [rows, d_sae], from STATE/dataset: for refits. */
+/* Features of the data set's rows, [rows, d_sae], from STATE/dataset: for refits. Errors as
+ * features_read. */
 struct features;
 MUST_CHECK
 enum status model_features(struct features *features, const char *state, struct error *err);

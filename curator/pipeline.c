@@ -59,6 +59,8 @@ static void run_release(struct run *run)
     label_table_close(&run->labels);
     mem_free(run->cluster);
     mem_free(run->similarity);
+    mem_free(run->idf);
+    matrix_release(&run->centroids);
     probe_release(&run->quality.probe);
     probe_release(&run->difficulty.probe);
     mem_free(run->quality.values);
@@ -93,8 +95,7 @@ enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err
     return STATUS_OK;
 }
 
-/* The lock file: the recipe with every default spelled out and globs expanded. */
-static enum status print_lock(struct text *lock, const struct recipe *recipe, struct error *err)
+enum status pipeline_print_lock(struct text *lock, const struct recipe *recipe, struct error *err)
 {
     text_appendf(lock,
                  "# Written by saerl %s: the recipe with every default spelled out.\n"
@@ -192,9 +193,9 @@ static enum status prepare(struct run *run, const struct pipeline_config *config
             run, &(struct label_target){.d_sae = sae.d_sae, .model = sae.model, .hook = sae.hook},
             err);
     if (!st)
-        st = inputs_hash(&run->inputs, recipe, sae.path, err);
+        st = inputs_hash(&run->inputs, recipe, sae.path, config->cache, err);
     if (!st)
-        st = print_lock(&run->lock, recipe, err);
+        st = pipeline_print_lock(&run->lock, recipe, err);
     if (!st)
         st = inputs_fingerprint(&run->fingerprint, &run->inputs, recipe, sae.formula, err);
     if (!st)
@@ -215,7 +216,7 @@ static enum status attach_log(FILE **file, struct log *log, const struct run_fol
         st = error_nomem(err);
     else if (!*file)
         st = error_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
-    else
+    else if (log)
         log_add_sink(
             log, (struct log_sink){.file = *file, .level = LOG_INFO, .format = LOG_FORMAT_JSON});
     mem_free(path);
@@ -226,7 +227,8 @@ static void detach_log(struct log *log, FILE *file)
 {
     if (!file)
         return;
-    log->n_sinks--;
+    if (log)
+        log->n_sinks--;
     fclose(file);
 }
 
@@ -267,6 +269,18 @@ static enum status compute(struct run *run, double start, struct text *summary, 
     return st ? st : text_check(summary, err);
 }
 
+static enum run_folder_mode folder_mode(enum pipeline_mode mode)
+{
+    switch (mode) {
+    case PIPELINE_FRESH:
+        return RUN_FOLDER_FRESH;
+    case PIPELINE_STATE:
+        return RUN_FOLDER_STATE;
+    default:
+        return RUN_FOLDER_RESUME;
+    }
+}
+
 enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
                          struct text *report, struct error *err)
 {
@@ -283,6 +297,7 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
         .folder = &folder,
         .progress = config->progress,
         .progress_context = config->progress_context,
+        .keep_centroids = config->done != NULL,
     };
     enum status st;
 
@@ -290,8 +305,7 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
         return pipeline_check(config, summary, report, err);
     st = prepare(&run, config, err);
     if (!st)
-        st = run_folder_open(&folder, &state, output, run.fingerprint,
-                             config->mode == PIPELINE_FRESH ? RUN_FOLDER_FRESH : RUN_FOLDER_RESUME,
+        st = run_folder_open(&folder, &state, output, run.fingerprint, folder_mode(config->mode),
                              err);
     if (!st && state == RUN_FOLDER_FINISHED)
         st = tell_finished(output, summary, report, err);
@@ -300,6 +314,8 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
     st = attach_log(&log_file, config->log, &folder, err);
     if (!st)
         st = compute(&run, start, summary, report, err);
+    if (!st && config->done)
+        st = config->done(config->done_context, &run, err);
     detach_log(config->log, log_file);
     if (!st)
         st = run_folder_finish(&folder, err);

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/workers.h"
 #include "curator/dataset.h"
+#include "curator/input_cache.h"
 #include "curator/recipe.h"
 #include "linalg/kernels.h"
 #include "sae/encode.h"
@@ -21,7 +22,15 @@ enum pipeline_mode {
     PIPELINE_RUN,
     PIPELINE_FRESH,   /* replace an existing run */
     PIPELINE_DRY_RUN, /* check everything, compute and write nothing */
+    PIPELINE_STATE,   /* as RUN, inside a state folder: messages advise a new state */
 };
+
+/*
+ * Called when everything is computed and written, before the folder is whole: what fails here fails
+ * the run, which then resumes from its stages. `run` is curator/run.h's.
+ */
+struct run;
+typedef enum status pipeline_done(void *context, const struct run *run, struct error *err);
 
 struct pipeline_config {
     struct recipe *recipe; /* borrowed; globs in it are expanded */
@@ -32,6 +41,9 @@ struct pipeline_config {
     struct workers *workers;
     encode_progress *progress; /* may be NULL */
     void *progress_context;
+    struct input_cache *cache; /* of input hashes, may be NULL */
+    pipeline_done *done;       /* may be NULL; with it, idf and centroids are kept for it */
+    void *done_context;
 };
 
 /*
@@ -50,6 +62,10 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
 MUST_CHECK
 enum status pipeline_check(const struct pipeline_config *config, struct text *out,
                            struct text *json, struct error *err);
+
+/* The lock file: the recipe with every default spelled out and globs expanded. */
+MUST_CHECK
+enum status pipeline_print_lock(struct text *lock, const struct recipe *recipe, struct error *err);
 
 /* Does the recipe say all that a run needs, and each thing once? STATUS_INVALID names the key. */
 MUST_CHECK

@@ -31,6 +31,7 @@
 #include "formats/features.h"
 #include "formats/label_table.h"
 #include "linalg/kernels.h"
+#include "linalg/matrix.h"
 #include "sae/encode.h"
 #include "scoring/probe.h"
 
@@ -88,6 +89,12 @@ struct run {
 
     uint32_t *cluster; /* [data.n] PLAN_NO_CLUSTER outside S, the set that is clustered */
     float *similarity; /* [data.n] to its centroid; 0 outside S */
+
+    /* Kept only with keep_centroids: they are large. */
+    bool keep_centroids;
+    float *idf;              /* [features.d_sae]; NULL with clustering.idf off */
+    struct matrix centroids; /* [clusters.k, features.d_sae] */
+
     struct {
         size_t n; /* rows of S */
         uint32_t k;

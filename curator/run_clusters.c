@@ -23,9 +23,14 @@ static enum status cluster(struct run *run, const size_t *rows, size_t n, struct
 
     if (k == 0)
         k = kmeans_auto_clusters(n, run->recipe->batches.size);
+    if (run->keep_centroids && config->idf) {
+        run->idf = mem_alloc(run->features.d_sae, sizeof(*run->idf));
+        if (!run->idf)
+            return error_nomem(err);
+    }
     st = csr_select(&chosen, feature_view(&run->features), rows, n, err);
     if (!st)
-        st = kmeans_space(&space, NULL, csr_as_view(&chosen), config, err);
+        st = kmeans_space(&space, run->idf, csr_as_view(&chosen), config, err);
     csr_release(&chosen);
     if (!st)
         st = kmeans_fit(kmeans, csr_as_view(&space), k, config, run->recipe->seed, run->kernels,
@@ -40,12 +45,22 @@ static enum status save_stage(const struct run *run, const char *path, struct er
     struct safetensors_metadata metadata[] = {
         {"format", "saerl.clusters"}, {"inertia", NULL}, {"facts", NULL}};
     struct shape shape = {1, {run->data.n}};
-    const struct safetensors_item items[] = {
+    struct safetensors_item items[4] = {
         {"cluster", DTYPE_U32, shape, run->cluster},
         {"similarity", DTYPE_F32, shape, run->similarity},
     };
+    size_t n_items = 2;
     enum status st;
 
+    if (run->keep_centroids) /* stride is the width */
+        items[n_items++] =
+            (struct safetensors_item){"centroids",
+                                      DTYPE_F32,
+                                      {2, {run->centroids.rows, run->centroids.cols}},
+                                      run->centroids.data};
+    if (run->idf)
+        items[n_items++] =
+            (struct safetensors_item){"idf", DTYPE_F32, {1, {run->features.d_sae}}, run->idf};
     text_append_double(&inertia, run->clusters.inertia);
     text_appendf(&facts, "%zu %u %u %d", run->clusters.n, run->clusters.k, run->clusters.iterations,
                  run->clusters.converged);
@@ -55,10 +70,47 @@ static enum status save_stage(const struct run *run, const char *path, struct er
     if (!st)
         st = text_check(&facts, err);
     if (!st)
-        st = safetensors_write(path, items, 2, metadata, 3, err);
+        st = safetensors_write(path, items, n_items, metadata, 3, err);
     text_release(&inertia);
     text_release(&facts);
     return st;
+}
+
+static bool is_f32(const struct safetensors_tensor *tensor, uint64_t count)
+{
+    return tensor && tensor->dtype == DTYPE_F32 && tensor->count == count;
+}
+
+static enum status load_centroids(struct run *run, const struct safetensors *file,
+                                  struct error *err)
+{
+    const struct safetensors_tensor *centroids = safetensors_find(file, "centroids");
+    const struct safetensors_tensor *idf = safetensors_find(file, "idf");
+    size_t k = run->clusters.k, d_sae = run->features.d_sae;
+    enum status st;
+
+    /* No product of two 32-bit numbers overflows. */
+    if (d_sae > UINT32_MAX || !is_f32(centroids, (uint64_t)k * d_sae) ||
+        (run->recipe->clustering.idf && !is_f32(idf, d_sae)))
+        return error_set(err, STATUS_FORMAT, "%s: not the result of a cluster stage", file->path);
+    st = matrix_init(&run->centroids, k, d_sae, err);
+    if (!st)
+        st = safetensors_read_f32(file, centroids, 0, k * d_sae, run->centroids.data, err);
+    if (st || !run->recipe->clustering.idf)
+        return st;
+    run->idf = mem_alloc(d_sae, sizeof(*run->idf));
+    return run->idf ? safetensors_read_f32(file, idf, 0, d_sae, run->idf, err) : error_nomem(err);
+}
+
+/* A run that nobody wanted centroids of does not write them. */
+static bool stage_has_centroids(const char *path)
+{
+    struct safetensors file = {0};
+    bool has = safetensors_open(&file, path, NULL) == STATUS_OK &&
+               safetensors_find(&file, "centroids") != NULL;
+
+    safetensors_close(&file);
+    return has;
 }
 
 static enum status load_stage(struct run *run, const char *path, struct error *err)
@@ -93,6 +145,8 @@ static enum status load_stage(struct run *run, const char *path, struct error *e
             st = error_set(err, STATUS_FORMAT, "%s: row %zu: cluster %u of %u", path, row,
                            run->cluster[row], run->clusters.k);
     }
+    if (!st && run->keep_centroids)
+        st = load_centroids(run, &file, err);
 out:
     safetensors_close(&file);
     return st;
@@ -200,7 +254,8 @@ enum status run_clusters(struct run *run, struct error *err)
     if (n == 0)
         goto out;
 
-    if (run_folder_has_stage(run->folder, "clusters", run->fingerprint)) {
+    if (run_folder_has_stage(run->folder, "clusters", run->fingerprint) &&
+        (!run->keep_centroids || stage_has_centroids(path))) {
         st = load_stage(run, path, err);
         run->times[run->n_times].resumed = true;
     } else {
@@ -215,6 +270,10 @@ enum status run_clusters(struct run *run, struct error *err)
             run->clusters.inertia = kmeans.inertia;
             run->clusters.iterations = kmeans.iterations;
             run->clusters.converged = kmeans.converged;
+            if (run->keep_centroids) {
+                run->centroids = kmeans.centroids;
+                kmeans.centroids = (struct matrix){0};
+            }
             st = save_stage(run, path, err);
         }
         if (!st) {

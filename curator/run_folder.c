@@ -160,6 +160,12 @@ static bool read_fingerprint(const char *path, char hex[HASH128_HEX_SIZE])
     return s != NULL;
 }
 
+static const char *way_on(enum run_folder_mode mode)
+{
+    return mode == RUN_FOLDER_STATE ? "name a new state folder (serve.state)"
+                                    : "choose another folder with -o, or replace it with --fresh";
+}
+
 /* What stands at DIR already? */
 static enum status look_at_target(enum run_folder_state *state, const char *path,
                                   const char fingerprint[HASH128_HEX_SIZE],
@@ -189,8 +195,8 @@ static enum status look_at_target(enum run_folder_state *state, const char *path
     if (strcmp(found, fingerprint) != 0)
         return error_set(err, STATUS_CONFLICT,
                          "%s: holds a run of other inputs or another recipe (fingerprint %s, now "
-                         "%s): choose another folder with -o, or replace it with --fresh",
-                         path, found, fingerprint);
+                         "%s): %s",
+                         path, found, fingerprint, way_on(mode));
     *state = RUN_FOLDER_FINISHED;
     return STATUS_OK;
 }
@@ -309,9 +315,8 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
     if (read_mark(mark, found)) {
         if (strcmp(found, failed_mark) != 0 && strcmp(found, fingerprint) != 0) {
             st = error_set(err, STATUS_CONFLICT,
-                           "%s: holds an interrupted run of other inputs or another recipe: choose "
-                           "another folder with -o, or replace it with --fresh",
-                           folder->work);
+                           "%s: holds an interrupted run of other inputs or another recipe: %s",
+                           folder->work, way_on(mode));
             goto out;
         }
     }

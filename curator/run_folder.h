@@ -20,6 +20,7 @@
 enum run_folder_mode {
     RUN_FOLDER_RESUME, /* go on where an interrupted run stopped; leave finished ones alone */
     RUN_FOLDER_FRESH,  /* replace whatever run is there */
+    RUN_FOLDER_STATE,  /* as RESUME, in a state folder: the way on is another of those */
 };
 
 struct run_folder {
