@@ -24,6 +24,7 @@ clang-format-14 clang-tidy-14
 cppcheck
 git
 libc6-dbg valgrind
+python3-numpy python3-zmq
 shellcheck
 '
 
