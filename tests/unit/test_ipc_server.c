@@ -220,9 +220,10 @@ static void *run(void *argument)
 /* A server that is READY and knows SESSION. */
 static struct fixture *start(void)
 {
+    static int n; /* a test that failed leaves its server behind */
     struct fixture *f = mem_zalloc(1, sizeof(*f));
 
-    snprintf(f->endpoint, sizeof(f->endpoint), "ipc://%s", scratch_path("server"));
+    snprintf(f->endpoint, sizeof(f->endpoint), "ipc://%s.%d", scratch_path("server"), n++);
     pthread_mutex_init(&f->fake.lock, NULL);
     pthread_cond_init(&f->fake.changed, NULL);
     f->fake.reply_bytes = 100;
@@ -413,6 +414,7 @@ static void server_answers_requests(void **state)
     assert_string_equal(json_string(json_member(r.message.header, "field"), NULL), "seq");
     reply_release(&r);
 
+    AWAIT_COUNTER(f, replies, 3); /* counted when they were sent */
     c = counters(f);
     assert_int_equal(c.received, 3);
     assert_int_equal(c.replies, 3);
@@ -623,8 +625,12 @@ static void server_knows_whose_a_session_is(void **state)
     send_envelope(client, envelope);
     assert_reply(client, 1, "E_NO_SESSION");
 
-    send_request(client, KIND_BYE, 2); /* fences; what comes behind it is refused in the lane */
+    hold(f, LANE_STATE);
+    send_request(client, KIND_BYE, 2); /* fences; what waits behind it is refused in the lane */
+    await_entered(f, LANE_STATE, 1);
     send_request(client, KIND_STATS, 3);
+    AWAIT_COUNTER(f, queued[LANE_STATE], 2);
+    release(f, LANE_STATE);
     assert_reply(client, 2, "");
     assert_reply(client, 3, "E_FENCED");
     send_request(client, KIND_PING, 4);
