@@ -47,7 +47,6 @@ static uint64_t incarnation(void)
 static enum status open_as(struct ctl *ctl, const char *run, struct error *err)
 {
     char name[32];
-    double left = ctl->deadline - clock_seconds();
     const struct client_config config = {
         .endpoint = ctl->endpoint,
         .run = run,
@@ -55,7 +54,7 @@ static enum status open_as(struct ctl *ctl, const char *run, struct error *err)
         .incarnation = incarnation(),
         .server_key = ctl->server_key ? ctl->server : NULL,
         .secret_key = ctl->secret_key ? ctl->secret : NULL,
-        .timeout_s = left > 0.001 ? left : 0.001,
+        .timeout_s = ctl->timeout_s,
     };
 
     snprintf(name, sizeof(name), "ctl-%ld", (long)getpid());
@@ -70,6 +69,14 @@ static void close_client(struct ctl *ctl)
     ctl->client = NULL;
 }
 
+/* --timeout is of all that is asked; what is left of it, and never nothing. */
+static double time_left(const struct ctl *ctl)
+{
+    double left = ctl->deadline - clock_seconds();
+
+    return left > 0.001 ? left : 0.001;
+}
+
 /* A request without tensors; `members` as in a header, "" for none. */
 static enum status ask(struct ctl *ctl, enum protocol_kind kind, const char *members,
                        struct client_reply *reply, struct error *err)
@@ -78,6 +85,7 @@ static enum status ask(struct ctl *ctl, enum protocol_kind kind, const char *mem
     enum status st;
 
     text_append(&out.header, members);
+    client_set_timeout(ctl->client, time_left(ctl));
     st = client_call(ctl->client, kind, &out, reply, NULL, err);
     message_out_release(&out);
     if (st && st != STATUS_UNREACHABLE)

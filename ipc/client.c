@@ -144,6 +144,11 @@ void client_close(struct client *c)
     mem_free(c);
 }
 
+void client_set_timeout(struct client *c, double timeout_s)
+{
+    c->timeout_s = timeout_s;
+}
+
 void client_reply_release(struct client_reply *reply)
 {
     message_release(&reply->message);
@@ -224,7 +229,7 @@ static enum status await_reply(struct client *c, const struct call *call, double
 static enum status unreachable(const struct client *c, struct error *err)
 {
     return error_set(
-        err, STATUS_UNREACHABLE, "%s: nobody answers within %g s%s", c->endpoint, c->timeout_s,
+        err, STATUS_UNREACHABLE, "%s: nobody answers within %.1f s%s", c->endpoint, c->timeout_s,
         c->secret_key ? "; or our key is not allowed there, or the server's is another" : "");
 }
 

@@ -32,6 +32,9 @@ enum status client_open(struct client **client, const struct client_config *conf
                         struct error *err);
 void client_close(struct client *client); /* accepts NULL */
 
+/* Of the calls to come. */
+void client_set_timeout(struct client *client, double timeout_s);
+
 /* A reply; `message` points into `packet`. */
 struct client_reply {
     struct packet *packet;

@@ -1,6 +1,7 @@
 """`saerl ctl` against a peer that answers as the test wants it."""
 
 import json
+import re
 import time
 import unittest
 
@@ -122,6 +123,19 @@ class Ctl(SaerlCase):
     def test_a_peer_that_never_answers_is_exit_code_75(self):
         self.serve({PING: lambda asked: None, "free": [PING]})
         self.saerl("ctl", self.endpoint, "ping", "--timeout", "0.5", code=75)
+
+    def test_the_timeout_is_of_all_that_is_asked(self):
+        asked = []
+
+        def late_then_lost(_):
+            asked.append(time.sleep(0.2))
+            return STATE if len(asked) == 1 else None
+
+        self.serve({PING: late_then_lost, "free": [PING]})
+        done = self.saerl("ctl", self.endpoint, "ping", "--timeout", "2", code=75)
+        within = float(re.search(r"within ([0-9.]+) s", done.stderr)[1])
+        self.assertLess(within, 1.9)
+        self.assertGreater(len(asked), 1)
 
     def test_wrong_usage_is_exit_code_2(self):
         for args, words in [

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ipc/auth.h"
 #include "ipc/client.h"
 #include "tests/support/cmocka_headers.h"
 #include "tests/support/scratch.h"
@@ -33,6 +34,7 @@ enum {
 struct peer {
     struct socket_context *context;
     struct socket *router;
+    struct auth *auth; /* or NULL: no CURVE */
     const enum act *script;
     pthread_t thread;
     atomic_bool stop;
@@ -136,6 +138,8 @@ static void *peer_main(void *context)
         enum act act = END;
         bool ready;
 
+        if (peer->auth)
+            auth_answer(peer->auth);
         if (socket_poll(&peer->router, 1, NULL, 0, 5, &ready, NULL) ||
             socket_receive(peer->router, &p, MESSAGE_FRAMES_MAX + 1, NULL))
             abort();
@@ -153,16 +157,26 @@ static void *peer_main(void *context)
     return NULL;
 }
 
-static void peer_start(struct peer *peer, const enum act *script)
+/* `secret`: of a peer that lets the key `allowed` in, by CURVE; NULL: without. */
+static void peer_start_curve(struct peer *peer, const enum act *script, const char *secret,
+                             const char *allowed, struct log *log)
 {
-    const struct socket_options options = {.kind = SOCKET_ROUTER};
+    const struct socket_options options = {
+        .kind = SOCKET_ROUTER, .curve_secret = secret, .zap_domain = secret ? AUTH_DOMAIN : NULL};
 
     *peer = (struct peer){.script = script, .session = 40};
     snprintf(peer->endpoint, sizeof(peer->endpoint), "ipc://%s", scratch_path("peer"));
     assert_int_equal(socket_context_new(&peer->context, NULL), STATUS_OK);
+    if (secret)
+        assert_int_equal(auth_new(&peer->auth, peer->context, &allowed, 1, log, NULL), STATUS_OK);
     assert_int_equal(socket_open(&peer->router, peer->context, &options, NULL), STATUS_OK);
     assert_int_equal(socket_bind(peer->router, peer->endpoint, NULL), STATUS_OK);
     assert_int_equal(pthread_create(&peer->thread, NULL, peer_main, peer), 0);
+}
+
+static void peer_start(struct peer *peer, const enum act *script)
+{
+    peer_start_curve(peer, script, NULL, NULL, NULL);
 }
 
 static void peer_stop(struct peer *peer)
@@ -170,6 +184,7 @@ static void peer_stop(struct peer *peer)
     atomic_store_explicit(&peer->stop, true, memory_order_relaxed);
     assert_int_equal(pthread_join(peer->thread, NULL), 0);
     socket_close(peer->router);
+    auth_free(peer->auth);
     socket_context_free(peer->context);
 }
 
@@ -459,6 +474,41 @@ static void a_sidecar_that_starts_late_is_found(void **state)
     peer_stop(&peer);
 }
 
+static void curve_lets_the_listed_key_in_and_no_other(void **state)
+{
+    char server[CURVE_KEY_TEXT_SIZE], server_secret[CURVE_KEY_TEXT_SIZE];
+    char keys[2][CURVE_KEY_TEXT_SIZE], secrets[2][CURVE_KEY_TEXT_SIZE];
+    struct log log = {0};
+    struct peer peer;
+
+    (void)state;
+    assert_int_equal(curve_keypair(server, server_secret, NULL), STATUS_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(curve_keypair(keys[i], secrets[i], NULL), STATUS_OK);
+    peer_start_curve(&peer, NULL, server_secret, keys[0], &log);
+    for (size_t i = 0; i < 2; i++) {
+        const struct client_config config = {
+            .endpoint = peer.endpoint,
+            .run = "test",
+            .client = "c",
+            .server_key = server,
+            .secret_key = secrets[i],
+            .timeout_s = i ? 0.5 : 20,
+        };
+        struct client *client;
+        struct outcome o;
+
+        assert_int_equal(client_open(&client, &config, NULL), STATUS_OK);
+        o = call(client, KIND_FETCH);
+        assert_int_equal(o.status, i ? STATUS_UNREACHABLE : STATUS_OK);
+        if (i)
+            assert_non_null(strstr(o.err.message, "our key is not allowed there"));
+        client_close(client);
+    }
+    peer_stop(&peer);
+    assert_int_equal(peer.n_seen, 2);
+}
+
 static void wrong_configurations_are_refused(void **state)
 {
     static const char key[] = "0000000000000000000000000000000000000000";
@@ -525,6 +575,7 @@ int main(void)
         cmocka_unit_test(bye_ends_a_session_and_nothing_else),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_sidecar_that_starts_late_is_found),
+        cmocka_unit_test(curve_lets_the_listed_key_in_and_no_other),
         cmocka_unit_test(wrong_configurations_are_refused),
         cmocka_unit_test(opening_survives_failing_allocation),
     };
