@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -60,9 +61,10 @@ enum warning {
 struct server {
     struct server_config config;
     char endpoint[512];
-    struct vitals *vitals;     /* shared with all */
-    struct sessions *sessions; /* shared with all */
-    struct job_queue done;     /* from the lanes */
+    struct vitals *vitals;      /* shared with all */
+    struct sessions *sessions;  /* shared with all */
+    struct job_queue done;      /* from the lanes */
+    atomic_ullong memory_limit; /* relaxed: a figure by itself, looked at again and again */
     int wake_fd;
     struct lane_thread *lanes[LANE_COUNT];
 
@@ -158,6 +160,11 @@ static enum status start_lanes(struct server *s, struct error *err)
     return st;
 }
 
+void server_set_memory_limit(struct server *s, uint64_t bytes)
+{
+    atomic_store_explicit(&s->memory_limit, bytes, memory_order_relaxed);
+}
+
 enum status server_new(struct server **server, const struct server_config *config,
                        struct error *err)
 {
@@ -173,7 +180,7 @@ enum status server_new(struct server **server, const struct server_config *confi
         return error_nomem(err);
     s->config = *config;
     job_queue_init(&s->done);
-    memory_guard_init(&s->guard, config->memory_limit);
+    server_set_memory_limit(s, config->memory_limit);
     s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->wake_fd == -1) {
         st = error_set(err, STATUS_IO, "opening an eventfd: %s", strerror(errno));
@@ -574,8 +581,11 @@ static void recycle(struct server *s, double now)
 
 static void watch_memory(struct server *s, double now)
 {
+    uint64_t limit = atomic_load_explicit(&s->memory_limit, memory_order_relaxed);
     uint64_t before = s->resident;
 
+    if (limit != s->guard.limit)
+        memory_guard_init(&s->guard, limit);
     if (s->guard.limit == 0 || !s->router || now - s->looked_at < MEMORY_LOOK_S)
         return;
     s->looked_at = now;

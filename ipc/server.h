@@ -104,6 +104,7 @@ enum status server_run(struct server *server, struct error *err);
 /* From any thread. */
 void server_set_state(struct server *server, enum server_state state); /* draining is for good */
 enum server_state server_get_state(const struct server *server);
+void server_set_memory_limit(struct server *server, uint64_t bytes); /* once it is known */
 void server_drain(struct server *server, unsigned drain_ms); /* 0: 10 s; the sooner one counts */
 /* Storage cannot be trusted any more: replies of this round and all requests after it become E_IO,
  * then server_run() returns. */
