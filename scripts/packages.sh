@@ -26,6 +26,7 @@ git
 libc6-dbg valgrind
 python3-numpy python3-zmq
 shellcheck
+strace systemd
 '
 
 # For scripts/cross_arm.sh, which unpacks the arm64 packages of what is linked by itself.
