@@ -238,8 +238,9 @@ static enum status exchange(struct client *c, struct call *call, double deadline
                             struct client_reply *reply, struct error *err)
 {
     double try_s = c->timeout_s / FIRST_TRY_SHARE;
+    double now;
 
-    for (double now = clock_seconds(); now < deadline; now = clock_seconds()) {
+    while ((now = clock_seconds()) < deadline) {
         /* A rest too short for another try belongs to this one. */
         double end = now + 3 * try_s < deadline ? now + try_s : deadline;
         enum status st = c->socket ? STATUS_OK : open_socket(c, err);
