@@ -1,13 +1,17 @@
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "ipc/auth.h"
+#include "ipc/memory_guard.h"
 #include "ipc/server.h"
 #include "tests/support/cmocka_headers.h"
 #include "tests/support/scratch.h"
@@ -26,7 +30,7 @@ struct fake {
     bool held[LANE_COUNT];
     size_t entered[LANE_COUNT], left[LANE_COUNT];
     size_t rounds, largest_round, in_round;
-    uint64_t ids[4096]; /* of the requests that STATE handled, in order */
+    size_t ids[4096]; /* of the requests that STATE handled, in order */
     size_t n_ids;
     int attachments;
     enum protocol_error end_code; /* of the next round of STATE */
@@ -103,7 +107,7 @@ static void pass(struct fake *fake, enum lane lane, uint64_t id)
     if (lane == LANE_STATE) {
         fake->in_round++;
         if (fake->n_ids < sizeof(fake->ids) / sizeof(*fake->ids))
-            fake->ids[fake->n_ids++] = id;
+            fake->ids[fake->n_ids++] = (size_t)id;
     }
     pthread_mutex_unlock(&fake->lock);
 }
@@ -148,9 +152,14 @@ static enum handle_outcome fake_handle(void *context, enum lane lane, struct req
     case KIND_SUBMIT:
         return submit(fake, lane, request, out, fault);
     case KIND_SCORE: {
-        void *data = mem_zalloc(fake->reply_bytes, 1);
+        size_t n;
+        void *data;
 
-        message_out_take(out, "quality", DTYPE_U8, fake->reply_bytes, &data);
+        pthread_mutex_lock(&fake->lock);
+        n = fake->reply_bytes;
+        pthread_mutex_unlock(&fake->lock);
+        data = mem_zalloc(n, 1);
+        message_out_take(out, "quality", DTYPE_U8, n, &data);
         return HANDLE_REPLY;
     }
     case KIND_BYE:
@@ -192,6 +201,17 @@ static void await_entered(struct fixture *f, enum lane lane, size_t n)
     pthread_mutex_unlock(&f->fake.lock);
 }
 
+/* One of the handler's own numbers. */
+static size_t seen(struct fixture *f, const size_t *number)
+{
+    size_t n;
+
+    pthread_mutex_lock(&f->fake.lock);
+    n = *number;
+    pthread_mutex_unlock(&f->fake.lock);
+    return n;
+}
+
 static struct server_counters counters(const struct fixture *f)
 {
     struct server_counters c;
@@ -217,8 +237,8 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* A server that is READY and knows SESSION. */
-static struct fixture *start(void)
+/* A server that is not there yet; `config` may be changed before launch(). */
+static struct fixture *prepare(void)
 {
     static int n; /* a test that failed leaves its server behind */
     struct fixture *f = mem_zalloc(1, sizeof(*f));
@@ -237,11 +257,24 @@ static struct fixture *start(void)
         .cancel = &f->cancel,
     };
     assert_int_equal(socket_context_new(&f->config.context, NULL), STATUS_OK);
+    return f;
+}
+
+static void launch(struct fixture *f)
+{
     assert_int_equal(server_new(&f->server, &f->config, &f->err), STATUS_OK);
     f->fake.server = f->server;
     server_set_state(f->server, SERVER_READY);
-    assert_int_equal(server_session_add(f->server, SESSION, "", NULL), STATUS_OK);
     assert_int_equal(pthread_create(&f->thread, NULL, run, f), 0);
+}
+
+/* A server that is READY and knows SESSION. */
+static struct fixture *start(void)
+{
+    struct fixture *f = prepare();
+
+    launch(f);
+    assert_int_equal(server_session_add(f->server, SESSION, "", NULL), STATUS_OK);
     return f;
 }
 
@@ -438,8 +471,8 @@ static void server_forwards_what_compute_leaves_to_state(void **state)
     send_bytes(client, KIND_SUBMIT, 1, 1000);
     r = receive_reply(client);
     assert_true(json_bool(json_member(r.message.header, "attached")));
-    assert_int_equal(f->fake.entered[LANE_COMPUTE], 1);
-    assert_int_equal(f->fake.entered[LANE_STATE], 1);
+    assert_int_equal(seen(f, &f->fake.entered[LANE_COMPUTE]), 1);
+    assert_int_equal(seen(f, &f->fake.entered[LANE_STATE]), 1);
     reply_release(&r);
     socket_close(client);
     assert_int_equal(stop(f), STATUS_OK);
@@ -506,10 +539,10 @@ static void server_commits_what_waits_in_one_round(void **state)
     release(f, LANE_STATE);
     for (uint64_t id = 1; id <= 101; id++)
         assert_reply(client, id, "");
-    assert_int_equal(f->fake.rounds, 2);
-    assert_int_equal(f->fake.largest_round, 100);
+    assert_int_equal(seen(f, &f->fake.rounds), 2);
+    assert_int_equal(seen(f, &f->fake.largest_round), 100);
     for (size_t i = 0; i < 101; i++)
-        assert_int_equal(f->fake.ids[i], i + 1);
+        assert_int_equal(seen(f, &f->fake.ids[i]), i + 1);
     assert_int_equal(counters(f).dropped_replies, 0);
     socket_close(client);
     assert_int_equal(stop(f), STATUS_OK);
@@ -606,7 +639,7 @@ static void server_bounds_the_requests_that_wait(void **state)
     }
     assert_int_equal(n_busy, 0);
     assert_int_equal(counters(f).dropped_replies, 0);
-    assert_int_equal(f->fake.largest_round, 256);
+    assert_int_equal(seen(f, &f->fake.largest_round), 256);
     socket_close(client);
     assert_int_equal(stop(f), STATUS_OK);
 }
@@ -790,7 +823,9 @@ static void server_does_not_wait_for_slow_readers(void **state)
     struct socket *slow, *honest = client_of(f, SOCKET_DEALER);
 
     (void)state;
+    pthread_mutex_lock(&f->fake.lock);
     f->fake.reply_bytes = MIB;
+    pthread_mutex_unlock(&f->fake.lock);
     assert_int_equal(socket_open(&slow, f->config.context, &few, NULL), STATUS_OK);
     assert_int_equal(socket_connect(slow, f->endpoint, NULL), STATUS_OK);
     for (uint64_t id = 1; id <= 100; id++)
@@ -909,9 +944,182 @@ static void server_leaves_when_storage_fails(void **state)
     join(f);
     assert_int_equal(f->status, STATUS_IO);
     assert_string_equal(f->err.message, "fsync of the ledger: Input/output error");
-    assert_int_equal(f->fake.left[LANE_STATE], 1); /* nothing is handled any more */
+    assert_int_equal(seen(f, &f->fake.left[LANE_STATE]), 1); /* nothing is handled any more */
     socket_close(client);
     assert_int_equal(stop(f), STATUS_IO);
+}
+
+/* Speaks ZMTP 3.0 by hand, as a DEALER. */
+static int raw_peer(const struct fixture *f)
+{
+    static const unsigned char greeting[64] = {0xff, 0,    0, 0, 0,   0,   0,   0,
+                                               0,    0x7f, 3, 0, 'N', 'U', 'L', 'L'};
+    static const char ready[] = "\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06"
+                                "DEALER";
+    const char *path = f->endpoint + strlen("ipc://");
+    const struct timeval timeout = {.tv_sec = 2};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    memcpy(address.sun_path, path, strlen(path));
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)), 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(send(fd, greeting, sizeof(greeting), MSG_NOSIGNAL), sizeof(greeting));
+    assert_int_equal(send(fd, ready, sizeof(ready) - 1, MSG_NOSIGNAL), sizeof(ready) - 1);
+    return fd;
+}
+
+/* A message that never ends: false when the connection was cut. */
+static bool send_endless(int fd, unsigned char *frame, size_t n)
+{
+    size_t sent = 0;
+
+    frame[0] = 3; /* more to come, long */
+    for (int i = 0; i < 8; i++)
+        frame[1 + i] = (unsigned char)((uint64_t)(n - 9) >> (56 - 8 * i));
+    while (sent < n) {
+        ssize_t k = send(fd, frame + sent, n - sent, MSG_NOSIGNAL);
+
+        if (k <= 0)
+            return false;
+        sent += (size_t)k;
+    }
+    return true;
+}
+
+/* A client whose PING was answered; as clients do, it tries again with a new socket. */
+static struct socket *patient_client(struct fixture *f)
+{
+    for (int i = 0; i < WAIT_MS / 500; i++) {
+        struct socket *client = client_of(f, SOCKET_DEALER);
+        bool ready;
+
+        send_request(client, KIND_PING, 1000);
+        assert_int_equal(socket_poll(&client, 1, NULL, 0, 500, &ready, NULL), STATUS_OK);
+        if (ready) {
+            assert_reply(client, 1000, "");
+            return client;
+        }
+        socket_close(client);
+    }
+    fail_msg("no PING was answered");
+    return NULL;
+}
+
+static void server_cuts_off_who_fills_its_memory(void **state)
+{
+    struct fixture *f = prepare();
+    unsigned char *frame = mem_zalloc(MIB, 1);
+    struct socket *client;
+    size_t n = 0;
+    int fd;
+
+    (void)state;
+    f->config.memory_limit = memory_resident() + (uint64_t)128 * MIB;
+    launch(f);
+    assert_int_equal(server_session_add(f->server, SESSION, "", NULL), STATUS_OK);
+    client = client_of(f, SOCKET_DEALER);
+    hold(f, LANE_COMPUTE);
+    send_request(client, KIND_SCORE, 1);
+    await_entered(f, LANE_COMPUTE, 1);
+    fd = raw_peer(f);
+    while (n < 1000 && send_endless(fd, frame, MIB))
+        n++;
+    assert_true(n < 1000);
+    close(fd);
+    AWAIT_COUNTER(f, recycled, 1);
+    release(f, LANE_COMPUTE);
+    AWAIT_COUNTER(f, dropped_replies, 1); /* its connection is another one now */
+    socket_close(client);
+    client = patient_client(f); /* what is sent to a connection that ends is lost */
+    send_request(client, KIND_SCORE, 2);
+    assert_reply(client, 2, "");
+    assert_state(client, 3, "ready");
+    mem_free(frame);
+    socket_close(client);
+    assert_int_equal(stop(f), STATUS_OK);
+}
+
+/* The peer is gone in the middle of a message. */
+static void server_forgets_half_messages(void **state)
+{
+    struct fixture *f = start();
+    unsigned char frame[1000] = {0};
+    struct socket *client = client_of(f, SOCKET_DEALER);
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int fd = raw_peer(f);
+
+        assert_true(send_endless(fd, frame, sizeof(frame)));
+        assert_int_equal(send(fd, frame, 100, MSG_NOSIGNAL), 100);
+        close(fd);
+    }
+    assert_state(client, 1, "ready");
+    assert_int_equal(counters(f).received, 1);
+    socket_close(client);
+    assert_int_equal(stop(f), STATUS_OK);
+}
+
+struct revocation {
+    struct auth *auth;
+    atomic_bool wanted, done;
+    const char *other; /* the key that stays */
+};
+
+static void revoke_keys(void *context)
+{
+    struct revocation *r = context;
+
+    if (!atomic_load_explicit(&r->wanted, memory_order_acquire))
+        return;
+    assert_int_equal(auth_reload(r->auth, &r->other, 1, NULL), STATUS_OK);
+    atomic_store_explicit(&r->done, true, memory_order_release);
+}
+
+static void server_drops_keys_that_were_revoked(void **state)
+{
+    struct fixture *f = prepare();
+    char server_public[CURVE_KEY_TEXT_SIZE], server_secret[CURVE_KEY_TEXT_SIZE];
+    char own_public[CURVE_KEY_TEXT_SIZE], own_secret[CURVE_KEY_TEXT_SIZE];
+    const char *allow[] = {own_public};
+    struct socket_options options = {
+        .kind = SOCKET_DEALER, .curve_secret = own_secret, .curve_server = server_public};
+    struct revocation r = {.other = server_public};
+    struct socket *client;
+
+    (void)state;
+    if (curve_keypair(server_public, server_secret, NULL) == STATUS_UNSUPPORTED)
+        skip();
+    assert_int_equal(curve_keypair(own_public, own_secret, NULL), STATUS_OK);
+    f->config.curve_secret = server_secret;
+    assert_int_equal(server_new(&f->server, &f->config, NULL), STATUS_INVALID);
+    assert_int_equal(auth_new(&r.auth, f->config.context, allow, 1, NULL, NULL), STATUS_OK);
+    f->config.auth = r.auth;
+    f->config.tick = revoke_keys;
+    f->config.tick_context = &r;
+    launch(f);
+    assert_int_equal(socket_open(&client, f->config.context, &options, NULL), STATUS_OK);
+    assert_int_equal(socket_connect(client, f->endpoint, NULL), STATUS_OK);
+    send_request(client, KIND_HELLO, 1);
+    assert_reply(client, 1, "");
+    assert_state(client, 2, "ready");
+    hold(f, LANE_COMPUTE);
+    send_request(client, KIND_SCORE, 3);
+    await_entered(f, LANE_COMPUTE, 1);
+    atomic_store_explicit(&r.wanted, true, memory_order_release);
+    while (!atomic_load_explicit(&r.done, memory_order_acquire))
+        usleep(1000);
+    send_request(client, KIND_PING, 4);
+    AWAIT_COUNTER(f, dropped_users, 1);
+    release(f, LANE_COMPUTE); /* nor is the reply sent */
+    AWAIT_COUNTER(f, dropped_users, 2);
+    assert_int_equal(counters(f).replies, 2);
+    socket_close(client);
+    server_drain(f->server, 0);
+    join(f);
+    auth_free(r.auth);
+    assert_int_equal(stop(f), STATUS_OK);
 }
 
 static void server_says_whether_it_is_alive(void **state)
@@ -995,6 +1203,9 @@ int main(void)
         cmocka_unit_test(server_refuses_what_waits_when_draining_takes_too_long),
         cmocka_unit_test(server_is_shut_down_by_a_request),
         cmocka_unit_test(server_leaves_when_storage_fails),
+        cmocka_unit_test(server_cuts_off_who_fills_its_memory),
+        cmocka_unit_test(server_forgets_half_messages),
+        cmocka_unit_test(server_drops_keys_that_were_revoked),
         cmocka_unit_test(server_says_whether_it_is_alive),
         cmocka_unit_test(server_refuses_an_endpoint_in_use),
         cmocka_unit_test(server_new_survives_failing_allocations),
