@@ -10,6 +10,7 @@ libcmocka-dev
 libjson-c-dev
 libmicrohttpd-dev
 libopenblas-pthread-dev
+libsqlite3-dev
 libxxhash-dev
 libyaml-dev
 libzmq3-dev
@@ -26,6 +27,7 @@ git
 libc6-dbg valgrind
 python3-numpy python3-zmq
 shellcheck
+sqlite3
 strace systemd
 '
 

@@ -64,7 +64,7 @@ THIRD_PARTY = {
     "archive_entry.h": ["formats/archive.c"],
     "zlib.h": ["formats/archive.c"],
     "yaml.h": ["settings/yaml.c"],
-    "sqlite3.h": ["curator/ledger.c"],
+    "sqlite3.h": ["curator/database.c"],
     "zmq.h": ["ipc/socket.c"],
     "microhttpd.h": ["ipc/metrics.c"],
     "cmocka.h": ["tests/support/cmocka_headers.h"],
