@@ -2,14 +2,21 @@
  * curator/ledger.h - the sidecar's durable state: one SQLite database a person can open and ask.
  *
  *     STATE/ledger.db     WAL, synchronous FULL: a committed transaction survives power loss
+ *     STATE/ledger.mark   how many transactions were acknowledged: without it a damaged WAL would
+ *                         look like a short one
+ *     STATE/lock          flock, and the pid of whoever holds it
  *
  * Schema, views and what may be asked: docs/state.md. Whoever holds a ledger holds STATE/lock. One
  * thread, but a second ledger opened with LEDGER_READ may look up contents from another one. Every
  * call but the open ones and begin, commit, rollback happens inside a transaction. After a failed
  * commit or a rollback the caller reloads what it keeps in memory: the database is the truth.
  *
- * STATUS_IO: disk full, read-only, an I/O error (SQLite's words in the message). ledger_broken()
- * tells those after which the process must leave, since what was written cannot be known.
+ * STATUS_IO: disk full, read-only, an I/O error (SQLite's words in the message). STATUS_FORMAT at
+ * any time: a row is damaged. ledger_broken() tells those after which the process must leave, since
+ * what was written cannot be known.
+ *
+ * Numbers of 64 bits without sign are stored as SQLite's signed ones: sids, keys and incarnations
+ * from 2^63 on look negative there. Sequence, request and event numbers stay below 2^63.
  */
 #ifndef CURATOR_LEDGER_H
 #define CURATOR_LEDGER_H
@@ -41,8 +48,15 @@ struct ledger_identity {
     const char *dataset;     /* fingerprint, "" without */
 };
 
-/* STATUS_CONFLICT: locked (names the pid), or another identity. STATUS_FORMAT: damaged, with the
- * one command that would salvage it; a newer schema is STATUS_UNSUPPORTED. Creates `dir` (0700). */
+/*
+ * Creates `dir` (0700, parents by the umask); an existing one keeps its mode, files are 0600.
+ *
+ * STATUS_CONFLICT: locked (names the pid), or another identity. STATUS_FORMAT: damaged, or gone
+ * although there was one, with the one command that would salvage it; a newer schema is
+ * STATUS_UNSUPPORTED. Up to 64 MiB the whole database is looked through, beyond that its schema and
+ * the small tables are. LEDGER_SALVAGE leaves a sound database as it is, else says in the log what
+ * could be kept; the damaged files stay as ledger.db.damaged-1, -2, ...
+ */
 MUST_CHECK
 enum status ledger_open(struct ledger **ledger, const char *dir,
                         const struct ledger_identity *identity, enum ledger_mode mode,
@@ -53,7 +67,10 @@ MUST_CHECK enum status ledger_begin(struct ledger *ledger, struct error *err);
 MUST_CHECK enum status ledger_commit(struct ledger *ledger, struct error *err);
 void ledger_rollback(struct ledger *ledger);
 
-/* A savepoint inside the transaction: back to the latest mark, which stays. */
+/*
+ * A savepoint inside the transaction: back to the latest mark, which stays. After STATUS_IO from
+ * undo nothing of the transaction is left (SQLite gave it up, on a full disk for one).
+ */
 MUST_CHECK enum status ledger_mark(struct ledger *ledger, struct error *err);
 MUST_CHECK enum status ledger_undo(struct ledger *ledger, struct error *err);
 
@@ -62,9 +79,10 @@ bool ledger_broken(const struct ledger *ledger);
 /* A random number drawn when the state was made: tells one state's history from another's. */
 uint64_t ledger_lineage(const struct ledger *ledger);
 
-/* Small values by name: the frozen norm statistics and the like. *found false: not there. */
+/* Small values by name: the frozen norm statistics and the like. *value NULL: not there; mem_free
+ * it. */
 MUST_CHECK enum status ledger_value_get(struct ledger *ledger, const char *key, char **value,
-                                        struct error *err); /* NULL: none; mem_free it */
+                                        struct error *err);
 MUST_CHECK enum status ledger_value_put(struct ledger *ledger, const char *key, const char *value,
                                         struct error *err);
 
@@ -78,7 +96,7 @@ enum status ledger_session(struct ledger *ledger, const char *run, const char *c
                            uint64_t incarnation, uint64_t *session, uint64_t *highest,
                            uint64_t **older, size_t *n_older, struct error *err);
 
-/* Replies for retries: the newest LEDGER_REPLIES a session. */
+/* Replies for retries: at least the newest LEDGER_REPLIES a session, at most an eighth more. */
 #define LEDGER_REPLIES 1024
 
 struct ledger_reply {
@@ -99,6 +117,7 @@ MUST_CHECK
 enum status ledger_reply_find(struct ledger *ledger, uint64_t session, uint64_t request,
                               enum ledger_reply_state *state, struct ledger_reply *reply,
                               struct error *err);
+/* STATUS_INVALID: `request` is 2^63 or more. */
 MUST_CHECK
 enum status ledger_reply_put(struct ledger *ledger, uint64_t session, uint64_t request,
                              const struct ledger_reply *reply, struct error *err);
@@ -108,7 +127,8 @@ struct ledger_run {
     int64_t id; /* 0: not in the ledger yet */
     char *name;
     uint64_t next_seq, consumed_seq;
-    uint64_t event; /* feedback requests applied so far */
+    uint64_t event;  /* feedback requests applied so far */
+    uint64_t branch; /* rewinds so far: ledger_rewind() counts it, ledger_run_put() leaves it */
     void *progress;
     size_t n_progress;
 };
@@ -116,7 +136,7 @@ void ledger_run_release(struct ledger_run *run);
 MUST_CHECK
 enum status ledger_runs(struct ledger *ledger, struct ledger_run **runs, size_t *n,
                         struct error *err);
-/* Insert (id 0: it is set) or update. */
+/* Insert (id 0: it is set) or update all but name and branch. */
 MUST_CHECK
 enum status ledger_run_put(struct ledger *ledger, struct ledger_run *run, struct error *err);
 
@@ -139,10 +159,12 @@ struct ledger_batch {
     int32_t *cluster;  /* [n] */
 };
 void ledger_batch_release(struct ledger_batch *batch);
-/* *found false: no such batch. STATUS_FORMAT: its checksum does not hold. */
+/* *found false: no such batch. STATUS_FORMAT: its checksum does not hold, or it is not there
+ * although the run's next_seq is beyond it. */
 MUST_CHECK
 enum status ledger_batch_get(struct ledger *ledger, int64_t run, uint64_t seq, bool *found,
                              struct ledger_batch *batch, struct error *err);
+/* STATUS_INVALID: there is one. A difficulty that is not finite comes back as NaN. */
 MUST_CHECK
 enum status ledger_batch_put(struct ledger *ledger, int64_t run, const struct ledger_batch *batch,
                              struct error *err);
@@ -155,16 +177,30 @@ struct ledger_rollout {
     uint64_t answer; /* hash of the extracted answer, 0: none */
 };
 
+#define LEDGER_ROLLOUTS_MAX 65536 /* of one prompt in one batch */
+
+/* What became of a rollout. */
+enum ledger_rollout_fate {
+    LEDGER_ROLLOUT_DUPLICATE = 0, /* its number was there already */
+    LEDGER_ROLLOUT_ADDED = 1,
+    LEDGER_ROLLOUT_REFUSED = 2, /* reward not finite, number below -1, or LEDGER_ROLLOUTS_MAX */
+};
+
 /*
- * Add rollouts [n] of one prompt in one batch. accepted [n] gets 1, or 0 for a rollout number that
- * this (run, seq, sid) already has. *first: nothing was known of (run, seq, sid) before.
+ * Add rollouts [n] of one prompt in one batch. fate [n] is one of enum ledger_rollout_fate each.
+ * *first: nothing was known of (run, seq, sid) before.
+ * Cost: what is there is read again, so that a prompt's rollouts are best sent together.
  */
 MUST_CHECK
 enum status ledger_feedback_add(struct ledger *ledger, int64_t run, uint64_t seq, uint64_t sid,
                                 uint64_t event, const struct ledger_rollout *rollouts, size_t n,
-                                unsigned char *accepted, bool *first, struct error *err);
+                                unsigned char *fate, bool *first, struct error *err);
 
-/* Every rollout of a run, by (sid, seq), each prompt's in the order they came. */
+/*
+ * Every rollout of a run, by (sid, seq), each prompt's in the order they came. Borrowed until the
+ * visit returns; a visit that fails ends it. It may read other parts of the ledger.
+ * Cost: 16 bytes of memory and one lookup a prompt and batch.
+ */
 typedef enum status ledger_rollout_visit(void *context, uint64_t sid, uint64_t seq,
                                          const struct ledger_rollout *rollouts, size_t n,
                                          struct error *err);
@@ -212,12 +248,21 @@ enum status ledger_snapshot_get(struct ledger *ledger, int64_t run, const char *
 /*
  * Go back: batches from next_seq on and rollouts of events after `event` leave for the tables
  * abandoned_batches and abandoned_feedback (kept for audits, never counted), and the prompts table
- * is replaced by `prompts` [n].
+ * is replaced by `prompts` [n]. Snapshots of a later moment go as well: what they stand on is gone.
+ * The run's branch is counted up; its other numbers are for ledger_run_put().
  */
 MUST_CHECK
 enum status ledger_rewind(struct ledger *ledger, int64_t run, uint64_t next_seq, uint64_t event,
                           const struct ledger_prompt *prompts, size_t n, uint64_t *dropped_batches,
                           uint64_t *dropped_rollouts, struct error *err);
+
+/*
+ * Does the moment (next_seq, event) of branch `branch` lie on the run's present history? Not if the
+ * run went back beyond it since: for snapshots that a trainer kept itself.
+ */
+MUST_CHECK
+enum status ledger_reaches(struct ledger *ledger, int64_t run, uint64_t branch, uint64_t next_seq,
+                           uint64_t event, bool *reaches, struct error *err);
 
 /* Contents: what an encoded sample became, by what was encoded. */
 struct ledger_content {
@@ -231,17 +276,18 @@ struct ledger_content {
     size_t n;
 };
 void ledger_content_release(struct ledger_content *content);
-/* By prompt if it is not zero, else by content. Also in LEDGER_READ, without a transaction. */
+/* By prompt if it is not zero and is there, else by content. Also in LEDGER_READ, without a
+ * transaction. */
 MUST_CHECK
 enum status ledger_content_find(struct ledger *ledger, struct hash128 content,
                                 struct hash128 prompt, bool *found, struct ledger_content *out,
                                 struct error *err);
-/* Nothing happens if it is there. */
+/* Nothing happens if its content or its prompt is there. */
 MUST_CHECK
 enum status ledger_content_put(struct ledger *ledger, const struct ledger_content *content,
                                struct error *err);
 
-/* The pool: what a run SUBMITted, in order of arrival. */
+/* The pool: what a run SUBMITted, in order of arrival. (sid, content) twice counts once. */
 struct ledger_pooled {
     uint64_t sid;
     struct hash128 content, prompt; /* as in ledger_content */
@@ -258,7 +304,7 @@ enum status ledger_pool(struct ledger *ledger, int64_t run, struct ledger_pooled
 MUST_CHECK
 enum status ledger_pool_cut(struct ledger *ledger, int64_t run, size_t keep, struct error *err);
 
-/* The data set's rows, for the views; written once. */
+/* The data set's rows, for the views; where they are there already, nothing is written. */
 struct ledger_row {
     uint64_t row, key;
     const char *id; /* JSON text */
