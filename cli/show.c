@@ -296,6 +296,8 @@ static enum status show_probe(struct show *show, struct error *err)
 
 static enum status show_model(struct show *show, struct error *err)
 {
+    struct text *out = &show->out;
+    const char *sae, *pooling;
     struct model model = {0};
     char fingerprint[HASH128_HEX_SIZE];
     enum status st = model_load(&model, show->path, err);
@@ -306,18 +308,23 @@ static enum status show_model(struct show *show, struct error *err)
     for (size_t row = 0; row < model.rows; row++)
         kept += model.kept[row];
     hash128_hex(model.fingerprint, fingerprint);
+    sae = model.sae_hash[0] ? model.sae_hash : "unknown";
+    pooling = model.pooling[0] ? model.pooling : "unknown";
     begin(show, "sidecar model");
-    text_appendf(&show->out,
+    text_appendf(out,
                  show->json ? ",\"rows\":%zu,\"kept\":%zu,\"in_batches\":%zu,\"d_sae\":%zu,"
                               "\"clusters\":%u,\"quality\":\"%s\",\"difficulty\":\"%s\","
-                              "\"pooling\":\"%s\",\"sae_hash\":\"%s\",\"fingerprint\":\"%s\""
+                              "\"sae_hash\":\"%s\",\"fingerprint\":\"%s\",\"pooling\":"
                             : "rows %zu, kept %zu, in batches %zu; d_sae %zu, clusters %u; quality "
-                              "by %s, difficulty by %s; pooling %s, SAE %s\nfingerprint %s\n",
+                              "by %s, difficulty by %s; SAE %s, fingerprint %s, pooling ",
                  model.rows, kept, model.n_order, model.d_sae, model.k,
                  model_score_names[model.quality_source],
-                 model_score_names[model.difficulty_source],
-                 model.pooling[0] ? model.pooling : "unknown",
-                 model.sae_hash[0] ? model.sae_hash : "unknown", fingerprint);
+                 model_score_names[model.difficulty_source], sae, fingerprint);
+    if (show->json)
+        text_append_json_string(out, pooling, strlen(pooling));
+    else
+        text_append_visible(out, pooling, strlen(pooling), SIZE_MAX);
+    text_append(out, show->json ? "" : "\n");
     end(show);
     model_release(&model);
     return STATUS_OK;

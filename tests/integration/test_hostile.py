@@ -241,6 +241,20 @@ class Fixtures(SaerlCase):
         write_safetensors(self.dir / "a.safetensors", {"a\x1b[31m\n": ("U8", [1], [0])})
         self.assertIn("  a?[31m? ", self.saerl("show", "a.safetensors").stdout)
 
+    def test_a_model_is_shown_and_one_bit_of_it_matters(self):
+        raw = (SOURCE / "tests" / "fuzz" / "corpus" / "model" / "probe").read_bytes()
+        path = self.dir / "model.safetensors"
+        path.write_bytes(raw)
+        told = json.loads(self.saerl("show", "model.safetensors", "--json").stdout)
+        self.assertEqual(told["kind"], "sidecar model")
+        self.assertEqual([told["rows"], told["kept"], told["in_batches"]], [4, 2, 2])
+        self.assertEqual([told["quality"], told["difficulty"]], ["probe", "length"])
+        self.assertEqual(told["pooling"], "max")
+        words = self.saerl("show", "model.safetensors").stdout
+        self.assertIn("rows 4, kept 2, in batches 2; ", words)
+        path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        self.refuses("damaged", "show", "model.safetensors", code=1)
+
     def test_files_of_another_kind_are_named(self):
         whole = (FIXTURES / "hostile" / "safetensors" / "ok_plain.safetensors").read_bytes()
         for name, content, words in (
