@@ -115,18 +115,25 @@ static bool is_directory(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-static bool is_empty_directory(const char *path)
+/* A folder with nothing in it but, perhaps, `name`. */
+static bool holds_at_most(const char *path, const char *name)
 {
     DIR *dir = opendir(path);
     const struct dirent *entry;
-    bool empty = dir != NULL;
+    bool so = dir != NULL;
 
     if (!dir)
         return false;
-    while (empty && (entry = readdir(dir)))
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    while (so && (entry = readdir(dir)))
+        so = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+             strcmp(entry->d_name, name) == 0;
     closedir(dir);
-    return empty;
+    return so;
+}
+
+static bool is_empty_directory(const char *path)
+{
+    return holds_at_most(path, ".");
 }
 
 static bool is_mount_point(const char *path)
@@ -301,8 +308,9 @@ static enum status prepare_work(struct run_folder *folder, const char fingerprin
         st = error_nomem(err);
         goto out;
     }
+    /* Only stages, and no mark: a process was killed before it could write one. */
     ours = read_mark(mark, found) || read_fingerprint(folder->work, found) ||
-           access(folder->work, F_OK) != 0 || is_empty_directory(folder->work);
+           access(folder->work, F_OK) != 0 || holds_at_most(folder->work, ".stages");
     if (!ours) {
         st = error_set(err, STATUS_CONFLICT, "%s: the folder exists and is not ours", folder->work);
         goto out;

@@ -539,6 +539,50 @@ static void nothing_leaks_when_memory_is_short(void **unused)
     recipe_release(&recipe);
 }
 
+/* Wherever a first start fails, the next one goes on; what comes out is the same. */
+static void a_build_short_of_memory_can_be_gone_on_with(void **unused)
+{
+    char *state = text_format("%s", scratch_path("short"));
+    char *path = in_state(state, "model.safetensors");
+    char *whole = text_format("%s/model.safetensors", scratch_path("short.whole"));
+    char *copy = text_format("%s", scratch_path("short.copy"));
+    enum status st = STATUS_NOMEM;
+    struct recipe recipe;
+    struct model model;
+    struct error err = {0};
+
+    (void)unused;
+    make_recipe(&recipe, "short");
+    for (size_t n = 0; st; n += 1 + n / 8) {
+        mem_fail_after(n);
+        st = open_state(&model, &recipe, state, &err);
+        mem_fail_after(SIZE_MAX);
+        if (st != STATUS_OK && st != STATUS_NOMEM)
+            fail_msg("allocation %zu: %s", n, err.message);
+        assert_true(n < 1000000);
+    }
+    model_release(&model);
+    assert_int_equal(open_state(&model, &recipe, scratch_path("short.whole"), NULL), STATUS_OK);
+    same_file(path, whole);
+
+    st = STATUS_NOMEM;
+    for (size_t n = 0; st; n++) {
+        mem_fail_after(n);
+        st = model_save(&model, copy, NULL);
+        mem_fail_after(SIZE_MAX);
+        assert_true(st == STATUS_OK || st == STATUS_NOMEM);
+        if (access(copy, F_OK) == 0) /* whole, or not there */
+            same_file(copy, whole);
+    }
+    same_file(copy, whole);
+    model_release(&model);
+    recipe_release(&recipe);
+    mem_free(state);
+    mem_free(path);
+    mem_free(whole);
+    mem_free(copy);
+}
+
 /* In the layout of circuit_tracer; the file's path. */
 static const char *write_sae(const char *folder, size_t d_sae)
 {
@@ -750,6 +794,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(a_damaged_model_is_refused),
         cmocka_unit_test(nothing_leaks_when_memory_is_short),
+        cmocka_unit_test(a_build_short_of_memory_can_be_gone_on_with),
         cmocka_unit_test(ready_features_must_be_of_the_sae),
         cmocka_unit_test(activations_are_encoded_once),
         cmocka_unit_test(without_a_data_set_there_are_probes),

@@ -86,6 +86,25 @@ static void run_folder_goes_from_work_to_finished(void **unused)
     assert_int_equal(directory_remove(target, NULL), STATUS_OK);
 }
 
+static void run_folder_without_a_mark_yet_is_ours(void **unused)
+{
+    struct run_folder folder;
+    enum run_folder_state state;
+    char stages[96], other[96];
+
+    (void)unused;
+    snprintf(stages, sizeof(stages), "%s/.stages", partial);
+    snprintf(other, sizeof(other), "%s/thesis", partial);
+    assert_int_equal(directory_make(stages, NULL), STATUS_OK);
+    assert_int_equal(directory_make(other, NULL), STATUS_OK);
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_CONFLICT);
+    assert_int_equal(rmdir(other), 0);
+    assert_int_equal(open_folder(&folder, &state, one, RUN_FOLDER_RESUME, NULL), STATUS_OK);
+    assert_int_equal(state, RUN_FOLDER_READY);
+    run_folder_close(&folder, RUN_FOLDER_FAILED);
+    assert_int_equal(access(partial, F_OK), -1);
+}
+
 static void run_folder_of_a_failed_run_is_free(void **unused)
 {
     struct run_folder folder;
@@ -161,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_folder_goes_from_work_to_finished),
+        cmocka_unit_test(run_folder_without_a_mark_yet_is_ours),
         cmocka_unit_test(run_folder_of_a_failed_run_is_free),
         cmocka_unit_test(run_folder_killed_while_finishing_is_free),
         cmocka_unit_test(run_folder_has_one_owner),
