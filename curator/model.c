@@ -273,6 +273,8 @@ static enum status run_recipe(struct opening *o, struct error *err)
     recipe->serve = plain.serve;
     recipe->metrics = plain.metrics;
     recipe->output = plain.output;
+    recipe->serve.state = ours.serve.state; /* paths are no part of what a run is known by */
+    recipe->output.dir = ours.output.dir;
     st = pipeline_run(&pipeline, &summary, NULL, err);
     recipe->online = ours.online;
     recipe->serve = ours.serve;

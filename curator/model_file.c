@@ -212,7 +212,7 @@ static void add_arrays(struct writer *w, const struct model *model, const double
 /* The widest types first, so that every tensor is aligned to its type. */
 static void align_items(struct writer *w)
 {
-    struct safetensors_item sorted[TENSORS_MAX];
+    struct safetensors_item sorted[TENSORS_MAX] = {{0}};
     size_t n = 0;
 
     for (size_t size = 8; size > 0; size /= 2) {
@@ -410,7 +410,7 @@ static enum status read_short(const struct safetensors *file, enum entry entry, 
 
 static enum status check_format(const struct safetensors *file, struct error *err)
 {
-    const char *format, *version;
+    const char *format = NULL, *version = NULL;
     enum status st = read_word(file, ENTRY_FORMAT, &format, err);
 
     if (!st)

@@ -189,10 +189,11 @@ static char *in_state(const char *state, const char *name)
 
 static void a_model_is_what_the_run_found(void **unused)
 {
-    static const char *const files[] = {
-        "kept.jsonl",    "batches.jsonl",        "scores.jsonl",
-        "dropped.jsonl", "ids/kept.txt",         "ids/dropped.txt",
-        "report.json",   "features.safetensors", "difficulty.probe.safetensors"};
+    static const char *const files[] = {"kept.jsonl",       "batches.jsonl",
+                                        "scores.jsonl",     "dropped.jsonl",
+                                        "ids/kept.txt",     "ids/dropped.txt",
+                                        "report.json",      "features.safetensors",
+                                        "recipe.lock.yaml", "difficulty.probe.safetensors"};
     char *state = text_format("%s", scratch_path("found/state"));
     char *plain = text_format("%s", scratch_path("found/run"));
     struct recipe recipe;
@@ -205,6 +206,8 @@ static void a_model_is_what_the_run_found(void **unused)
     (void)unused;
     assert_int_equal(mkdir(scratch_path("found"), 0700), 0);
     make_recipe(&recipe, "found");
+    set(&recipe, "output.dir", "elsewhere");
+    set(&recipe, "serve.state", "elsewhere");
     assert_int_equal(open_state(&model, &recipe, state, NULL), STATUS_OK);
     assert_int_equal(stat(state, &info), 0);
     assert_true((info.st_mode & 0777) == 0700);
