@@ -159,7 +159,7 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
-enum status lane_thread_new(struct lane_thread **lane_thread, enum lane lane, size_t round_max,
+enum status lane_thread_new(struct lane_thread **thread, enum lane lane, size_t round_max,
                             const struct lane_links *links, struct lane_thread *forward,
                             struct error *err)
 {
@@ -167,7 +167,7 @@ enum status lane_thread_new(struct lane_thread **lane_thread, enum lane lane, si
     sigset_t all, before;
     int code;
 
-    *lane_thread = NULL;
+    *thread = NULL;
     if (!t)
         return error_nomem(err);
     t->lane = lane;
@@ -190,7 +190,7 @@ enum status lane_thread_new(struct lane_thread **lane_thread, enum lane lane, si
         mem_free(t);
         return error_set(err, STATUS_IO, "starting a thread: %s", strerror(code));
     }
-    *lane_thread = t;
+    *thread = t;
     return STATUS_OK;
 }
 

@@ -30,12 +30,12 @@ struct lane_thread;
 
 /* A round has at most `round_max` requests. `forward`: where HANDLE_FORWARD leads, or NULL. */
 MUST_CHECK
-enum status lane_thread_new(struct lane_thread **lane_thread, enum lane lane, size_t round_max,
+enum status lane_thread_new(struct lane_thread **thread, enum lane lane, size_t round_max,
                             const struct lane_links *links, struct lane_thread *forward,
                             struct error *err);
-void lane_thread_free(struct lane_thread *lane_thread); /* accepts NULL; ends after the round */
+void lane_thread_free(struct lane_thread *thread); /* accepts NULL; ends after the round */
 
-void lane_thread_put(struct lane_thread *lane_thread, struct job *job);
-bool lane_thread_is_self(const struct lane_thread *lane_thread);
+void lane_thread_put(struct lane_thread *thread, struct job *job);
+bool lane_thread_is_self(const struct lane_thread *thread);
 
 #endif

@@ -243,6 +243,7 @@ static void reply_dropped(struct server *s, const char *why)
 
 static void late_put(struct server *s, struct job *job)
 {
+    assert(job->packet);
     job->next = NULL;
     if (s->late)
         s->late_tail->next = job;
@@ -257,6 +258,7 @@ static struct job *late_take(struct server *s)
 {
     struct job *job = s->late;
 
+    assert(job && job->packet);
     s->late = job->next;
     s->n_late--;
     s->late_bytes -= job->packet->bytes;

@@ -46,12 +46,12 @@ static struct session *session_new(uint64_t id, const char *user)
     return s;
 }
 
-enum status sessions_new(struct sessions **sessions, uint64_t queue_bytes, uint64_t session_bytes,
+enum status sessions_new(struct sessions **table, uint64_t queue_bytes, uint64_t session_bytes,
                          struct error *err)
 {
     struct sessions *t = mem_zalloc(1, sizeof(*t));
 
-    *sessions = NULL;
+    *table = NULL;
     if (!t)
         return error_nomem(err);
     t->strangers = session_new(0, "");
@@ -62,7 +62,7 @@ enum status sessions_new(struct sessions **sessions, uint64_t queue_bytes, uint6
     t->queue_bytes = queue_bytes;
     t->session_bytes = session_bytes;
     pthread_mutex_init(&t->lock, NULL);
-    *sessions = t;
+    *table = t;
     return STATUS_OK;
 }
 

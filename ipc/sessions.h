@@ -37,31 +37,30 @@ struct sessions_load {
 };
 
 MUST_CHECK
-enum status sessions_new(struct sessions **sessions, uint64_t queue_bytes, uint64_t session_bytes,
+enum status sessions_new(struct sessions **table, uint64_t queue_bytes, uint64_t session_bytes,
                          struct error *err);
-void sessions_free(struct sessions *sessions); /* accepts NULL */
+void sessions_free(struct sessions *table); /* accepts NULL */
 
 /* As server_session_add and its relatives say. */
 MUST_CHECK
-enum status sessions_add(struct sessions *sessions, uint64_t session, const char *user,
-                         struct error *err);
-void sessions_fence(struct sessions *sessions, uint64_t session);
-void sessions_remove(struct sessions *sessions, uint64_t session);
-uint64_t sessions_credit(struct sessions *sessions, uint64_t session); /* 0: unknown */
+enum status sessions_add(struct sessions *table, uint64_t id, const char *user, struct error *err);
+void sessions_fence(struct sessions *table, uint64_t id);
+void sessions_remove(struct sessions *table, uint64_t id);
+uint64_t sessions_credit(struct sessions *table, uint64_t id); /* 0: unknown */
 
 /* E_NO_SESSION, also when the session is another user's; E_FENCED. */
-enum protocol_error sessions_check(struct sessions *sessions, uint64_t session, const char *user,
+enum protocol_error sessions_check(struct sessions *table, uint64_t id, const char *user,
                                    struct fault *fault);
 
 /*
- * Let a request in: `session` is active, or 0 for HELLO. E_BUSY with retry_after_ms; E_TOO_LARGE
- * when it would not fit however long the peer waits; E_NO_SESSION. On success the ticket is
- * returned once.
+ * Let a request in: `id` is of an active session, or 0 for HELLO. E_BUSY with retry_after_ms;
+ * E_TOO_LARGE when it would not fit however long the peer waits; E_NO_SESSION. On success the
+ * ticket is returned once.
  */
-enum protocol_error sessions_admit(struct sessions *sessions, uint64_t session, enum lane lane,
+enum protocol_error sessions_admit(struct sessions *table, uint64_t id, enum lane lane,
                                    size_t bytes, struct ticket *ticket, struct fault *fault);
-void sessions_return(struct sessions *sessions, struct ticket *ticket);
+void sessions_return(struct sessions *table, struct ticket *ticket);
 
-void sessions_load(struct sessions *sessions, struct sessions_load *load);
+void sessions_load(struct sessions *table, struct sessions_load *load);
 
 #endif

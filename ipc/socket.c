@@ -71,8 +71,13 @@ static enum status set_option(struct socket *s, int option, const void *value, s
                      zmq_strerror(errno));
 }
 
-#define SET_INT(s, option, value, err)                                                             \
-    set_option(s, option, &(int){value}, sizeof(int), #option, err)
+static enum status set_int(struct socket *s, int option, int value, const char *name,
+                           struct error *err)
+{
+    return set_option(s, option, &value, sizeof(value), name, err);
+}
+
+#define SET_INT(s, option, value, err) set_int(s, option, value, #option, err)
 
 /* Z85 or nothing: libzmq would take 32 bytes of anything for a binary key. */
 static enum status set_key(struct socket *s, int option, const char *key, const char *name,
@@ -116,13 +121,14 @@ static enum status set_curve(struct socket *s, const struct socket_options *o, s
 static enum status set_zap_domain(struct socket *s, const struct socket_options *o,
                                   struct error *err)
 {
+    const int enforce = 1;
     enum status st;
 
     if (!o->zap_domain)
         return STATUS_OK;
     st = set_option(s, ZMQ_ZAP_DOMAIN, o->zap_domain, strlen(o->zap_domain), "ZMQ_ZAP_DOMAIN", err);
     /* EINVAL: a library that does not know it and always asks the handler. */
-    if (!st && zmq_setsockopt(s->zmq, OPTION_ZAP_ENFORCE_DOMAIN, &(int){1}, sizeof(int)) == -1 &&
+    if (!st && zmq_setsockopt(s->zmq, OPTION_ZAP_ENFORCE_DOMAIN, &enforce, sizeof(enforce)) == -1 &&
         errno != EINVAL)
         st = error_set(err, STATUS_IO, "socket option ZMQ_ZAP_ENFORCE_DOMAIN: %s",
                        zmq_strerror(errno));

@@ -159,6 +159,10 @@ static enum handle_outcome fake_handle(void *context, enum lane lane, struct req
         n = fake->reply_bytes;
         pthread_mutex_unlock(&fake->lock);
         data = mem_zalloc(n, 1);
+        if (!data) {
+            fault_set(fault, E_BUSY, NULL, "out of memory");
+            return HANDLE_REPLY;
+        }
         message_out_take(out, "quality", DTYPE_U8, n, &data);
         return HANDLE_REPLY;
     }
@@ -1180,6 +1184,46 @@ static void server_new_survives_failing_allocations(void **state)
     assert_int_equal(stop(f), STATUS_OK);
 }
 
+/* How many messages the server is done with, one way or the other. */
+static uint64_t settled(const struct fixture *f)
+{
+    struct server_counters c = counters(f);
+
+    return c.replies + c.dropped_memory + c.dropped_replies;
+}
+
+static void server_survives_failing_allocations(void **state)
+{
+    static const enum protocol_kind kinds[] = {KIND_PING, KIND_SCORE, KIND_SUBMIT, KIND_FEEDBACK};
+    struct fixture *f = start();
+    uint64_t id = 0;
+    bool failed = true;
+
+    (void)state;
+    for (size_t n = 0; failed; n++) {
+        struct socket *client = client_of(f, SOCKET_DEALER);
+
+        assert_true(n < 100);
+        failed = false;
+        for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+            double end = clock_seconds() + WAIT_MS / 1000.0;
+
+            mem_fail_after(n);
+            send_request(client, kinds[i], ++id);
+            while (settled(f) < id && clock_seconds() < end)
+                usleep(100);
+            failed |= mem_failed();
+            mem_fail_after(SIZE_MAX);
+            assert_int_equal(settled(f), id);
+        }
+        socket_close(client);
+    }
+    assert_true(counters(f).dropped_memory > 0);
+    assert_true(counters(f).by_error[E_BUSY] > 0);
+    assert_int_equal(counters(f).queued_bytes, 0);
+    assert_int_equal(stop(f), STATUS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1209,6 +1253,7 @@ int main(void)
         cmocka_unit_test(server_says_whether_it_is_alive),
         cmocka_unit_test(server_refuses_an_endpoint_in_use),
         cmocka_unit_test(server_new_survives_failing_allocations),
+        cmocka_unit_test(server_survives_failing_allocations),
     };
 
     return cmocka_run_group_tests_name("ipc/server", tests, scratch_setup, scratch_teardown);
