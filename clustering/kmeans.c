@@ -72,6 +72,27 @@ static void drop_zeros(struct csr *m)
     }
 }
 
+enum status kmeans_project(struct csr *out, struct csr_view x, const float *idf,
+                           const struct kmeans_config *config, struct error *err)
+{
+    enum status st;
+
+    *out = (struct csr){0};
+    st = csr_copy(out, x, err);
+    if (st) {
+        csr_release(out);
+        return st;
+    }
+    if (config->transform == KMEANS_TRANSFORM_LOG1P)
+        csr_log1p(out);
+    if (idf)
+        csr_scale_columns(out, idf);
+    if (config->metric == KMEANS_COSINE)
+        csr_normalize_rows(out);
+    drop_zeros(out);
+    return STATUS_OK;
+}
+
 enum status kmeans_space(struct csr *out, float *idf, struct csr_view x,
                          const struct kmeans_config *config, struct error *err)
 {
@@ -84,29 +105,18 @@ enum status kmeans_space(struct csr *out, float *idf, struct csr_view x,
         st = error_nomem(err);
         goto out;
     }
-    st = csr_copy(out, x, err);
-    if (st)
-        goto out;
-    if (config->transform == KMEANS_TRANSFORM_LOG1P)
-        csr_log1p(out);
     csr_document_frequency(x, NULL, df);
     for (size_t j = 0; j < x.cols; j++) {
         weights[j] = df[j] > 0 ? (float)log((double)x.rows / (double)df[j]) : 0;
         if (!config->idf)
             weights[j] = 1;
     }
-    if (config->idf)
-        csr_scale_columns(out, weights);
-    if (config->metric == KMEANS_COSINE)
-        csr_normalize_rows(out);
-    drop_zeros(out);
-    if (idf && x.cols > 0)
+    st = kmeans_project(out, x, config->idf ? weights : NULL, config, err);
+    if (!st && idf && x.cols > 0)
         memcpy(idf, weights, x.cols * sizeof(*idf));
 out:
     mem_free(df);
     mem_free(weights);
-    if (st)
-        csr_release(out);
     return st;
 }
 
@@ -168,7 +178,7 @@ static enum status keep_run(struct kmeans *kmeans, struct lloyd *l, struct error
     for (size_t i = 0; i < l->x.rows; i++) {
         uint32_t c = l->labels[i];
         const float *centroid = l->centroids.data + c * l->centroids.stride;
-        double norms2 = l->norms2[i] * l->centroid_norms2[c];
+        double norms2 = l->norms2[i] * l->nearest.norms2[c];
 
         kmeans->labels[i] = l->norms2[i] > 0 ? numbers[c] : 0;
         kmeans->sizes[kmeans->labels[i]]++;
@@ -252,5 +262,61 @@ out:
     lloyd_release(&lloyd);
     if (st)
         kmeans_release(kmeans);
+    return st;
+}
+
+/* Fewer entries than a column in so many are not worth laying out all centroids. */
+#define COLUMNS_PER_ENTRY 4
+
+/* Squared lengths, each summed in column order as Lloyd's are; four at once, since one addition
+ * waits for the one before. */
+static void measure_centroids(double *norms2, struct matrix_view centroids)
+{
+    for (size_t first = 0; first < centroids.rows; first += 4) {
+        size_t n = centroids.rows - first < 4 ? centroids.rows - first : 4;
+        const float *rows[4];
+        double sums[4] = {0};
+
+        for (size_t i = 0; i < 4; i++)
+            rows[i] = matrix_view_row(centroids, first + (i < n ? i : 0));
+        for (size_t j = 0; j < centroids.cols; j++)
+            for (size_t i = 0; i < 4; i++)
+                sums[i] += (double)rows[i][j] * (double)rows[i][j];
+        memcpy(norms2 + first, sums, n * sizeof(*sums));
+    }
+}
+
+enum status kmeans_assign(uint32_t *labels, struct csr_view x, struct matrix_view centroids,
+                          const struct kmeans_config *config, const struct kernels *kernels,
+                          struct workers *workers, struct error *err)
+{
+    struct nearest nearest = {
+        .k = (uint32_t)centroids.rows,
+        .d = x.cols,
+        .metric = config->metric,
+        .kernels = kernels,
+    };
+    double *norms2 = mem_alloc(x.rows, sizeof(*norms2));
+    enum status st = norms2 ? nearest_init(&nearest, err) : error_nomem(err);
+
+    assert(centroids.rows > 0 && centroids.cols == x.cols);
+    if (st)
+        goto out;
+    measure_centroids(nearest.norms2, centroids);
+    for (size_t i = 0; i < x.rows; i++) {
+        norms2[i] = sparse_row_norm2(csr_view_row(x, i));
+        labels[i] = 0;
+    }
+    if (csr_view_nnz(x) < x.cols / COLUMNS_PER_ENTRY) {
+        nearest.centroids = centroids;
+        st = nearest_find_exactly(&nearest, x, norms2, labels, workers, err);
+        goto out;
+    }
+    st = nearest_lay_out(&nearest, centroids, workers, err);
+    if (!st)
+        st = nearest_find(&nearest, x, norms2, labels, workers, err);
+out:
+    nearest_release(&nearest);
+    mem_free(norms2);
     return st;
 }

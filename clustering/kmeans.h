@@ -52,6 +52,14 @@ MUST_CHECK
 enum status kmeans_space(struct csr *out, float *idf, struct csr_view x,
                          const struct kmeans_config *config, struct error *err);
 
+/*
+ * The same with idf that was learned elsewhere, [cols], or NULL for none (config->idf is not looked
+ * at): where rows lie among clusters fitted before. STATUS_NOMEM: `out` is empty.
+ */
+MUST_CHECK
+enum status kmeans_project(struct csr *out, struct csr_view x, const float *idf,
+                           const struct kmeans_config *config, struct error *err);
+
 struct kmeans {
     uint32_t k;              /* clusters there are: at most asked for, at most distinct rows */
     struct matrix centroids; /* [k, d]; unit rows for cosine */
@@ -81,5 +89,17 @@ MUST_CHECK
 enum status kmeans_fit(struct kmeans *kmeans, struct csr_view x, uint32_t k,
                        const struct kmeans_config *config, uint64_t seed,
                        const struct kernels *kernels, struct workers *workers, struct error *err);
+
+/*
+ * labels [n] of rows x, as kmeans_project gives them, by the nearest of centroids [k > 0, d], the
+ * lower cluster of equal ones. Rows that the centroids were fitted on get the labels of the fit
+ * (unless two centroids are exactly as near: clusters were numbered anew after that was decided),
+ * empty rows 0. A row's label does not depend on the other rows. STATUS_NOMEM, STATUS_CANCELED.
+ * Cost: k times (d + the entries of x).
+ */
+MUST_CHECK
+enum status kmeans_assign(uint32_t *labels, struct csr_view x, struct matrix_view centroids,
+                          const struct kmeans_config *config, const struct kernels *kernels,
+                          struct workers *workers, struct error *err);
 
 #endif

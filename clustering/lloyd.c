@@ -8,15 +8,7 @@
 #include "base/mem.h"
 
 enum {
-    ROWS_PER_RANGE = 512,     /* that meet a panel before the next one is fetched */
-    COLUMNS_PER_RANGE = 1024, /* of a panel that one worker lays out */
-    COLUMNS_PER_BLOCK = 16,   /* a cache line of a centroid */
-};
-
-/* The best centroid of a row so far, and how near the next one comes. */
-struct choice {
-    double best, second;
-    uint32_t label;
+    ROWS_PER_RANGE = 512,
 };
 
 void lloyd_release(struct lloyd *l)
@@ -24,8 +16,7 @@ void lloyd_release(struct lloyd *l)
     mem_free(l->norms2);
     mem_free(l->hashes);
     matrix_release(&l->centroids);
-    mem_free(l->centroid_norms2);
-    mem_free(l->panels);
+    nearest_release(&l->nearest);
     mem_free(l->labels);
     mem_free(l->next_labels);
     mem_free(l->distances);
@@ -33,7 +24,6 @@ void lloyd_release(struct lloyd *l)
     mem_free(l->members);
     mem_free(l->begins);
     mem_free(l->sums);
-    mem_free(l->choices);
     *l = (struct lloyd){0};
 }
 
@@ -107,9 +97,10 @@ enum status lloyd_init(struct lloyd *l, struct error *err)
         st = matrix_init(&l->centroids, l->k, d, err);
     if (st)
         return st;
-    l->n_panels = (l->k + KERNELS_PANEL - 1) / KERNELS_PANEL;
-    l->centroid_norms2 = mem_alloc(l->k, sizeof(*l->centroid_norms2));
-    l->panels = mem_alloc_aligned(l->n_panels * d, KERNELS_PANEL * sizeof(*l->panels));
+    l->nearest = (struct nearest){.k = l->k, .d = d, .metric = l->metric, .kernels = l->kernels};
+    st = nearest_init(&l->nearest, err);
+    if (st)
+        return st;
     l->labels = mem_zalloc(n, sizeof(*l->labels));
     l->next_labels = mem_zalloc(n, sizeof(*l->next_labels));
     l->distances = mem_alloc(n, sizeof(*l->distances));
@@ -117,9 +108,8 @@ enum status lloyd_init(struct lloyd *l, struct error *err)
     l->members = mem_alloc(n, sizeof(*l->members));
     l->begins = mem_alloc((size_t)l->k + 1, sizeof(*l->begins));
     l->sums = mem_alloc(d, n_workers * sizeof(*l->sums));
-    l->choices = mem_alloc(n_workers, ROWS_PER_RANGE * sizeof(*l->choices));
-    if (!l->centroid_norms2 || !l->panels || !l->labels || !l->next_labels || !l->distances ||
-        !l->sizes || !l->members || !l->begins || !l->sums || !l->choices)
+    if (!l->labels || !l->next_labels || !l->distances || !l->sizes || !l->members || !l->begins ||
+        !l->sums)
         return error_nomem(err);
     return STATUS_OK;
 }
@@ -129,123 +119,15 @@ static float *centroid_row(struct lloyd *l, size_t c)
     return l->centroids.data + c * l->centroids.stride;
 }
 
-/* One item is COLUMNS_PER_RANGE columns of one panel. */
-static enum status fill_panels(void *context, unsigned worker, size_t begin, size_t end,
-                               struct error *err)
-{
-    struct lloyd *l = context;
-    size_t d = l->x.cols;
-    size_t n_parts = (d + COLUMNS_PER_RANGE - 1) / COLUMNS_PER_RANGE;
-
-    (void)worker;
-    (void)err;
-    for (size_t item = begin; item < end; item++) {
-        size_t panel = item / n_parts, from = item % n_parts * COLUMNS_PER_RANGE;
-        size_t to = d - from < COLUMNS_PER_RANGE ? d : from + COLUMNS_PER_RANGE;
-        float *out = l->panels + panel * d * KERNELS_PANEL;
-
-        for (size_t block = from; block < to; block += COLUMNS_PER_BLOCK)
-            for (size_t j = 0; j < KERNELS_PANEL; j++) {
-                size_t c = panel * KERNELS_PANEL + j;
-                size_t stop = to - block < COLUMNS_PER_BLOCK ? to : block + COLUMNS_PER_BLOCK;
-
-                for (size_t column = block; column < stop; column++)
-                    out[column * KERNELS_PANEL + j] = c < l->k ? centroid_row(l, c)[column] : 0;
-            }
-    }
-    return STATUS_OK;
-}
-
-/*
- * What a row maximises is its dot product with c, less |c|^2 / 2 (a constant for unit centroids).
- * In double, all centroids, ties to the lower: what the panels decide, where they can.
- */
-static uint32_t nearest_exactly(struct lloyd *l, struct sparse_row row)
-{
-    double best = -(double)INFINITY;
-    uint32_t label = 0;
-
-    for (uint32_t c = 0; c < l->k; c++) {
-        double score = sparse_row_dot_dense(row, centroid_row(l, c));
-
-        if (l->metric == KMEANS_EUCLIDEAN)
-            score -= l->centroid_norms2[c] / 2;
-        if (score > best) {
-            best = score;
-            label = c;
-        }
-    }
-    return label;
-}
-
-static void meet_panel(struct lloyd *l, struct sparse_row row, size_t panel, struct choice *choice)
-{
-    uint32_t first = (uint32_t)(panel * KERNELS_PANEL);
-    uint32_t n = l->k - first < KERNELS_PANEL ? l->k - first : KERNELS_PANEL;
-    float dots[KERNELS_PANEL];
-
-    l->kernels->sparse_panel(row.indices, row.values, row.n,
-                             l->panels + panel * l->x.cols * KERNELS_PANEL, dots);
-    for (uint32_t j = 0; j < n; j++) {
-        double score = (double)dots[j];
-
-        if (l->metric == KMEANS_EUCLIDEAN)
-            score -= l->centroid_norms2[first + j] / 2;
-        if (score > choice->best) {
-            choice->second = choice->best;
-            choice->best = score;
-            choice->label = first + j;
-        } else if (score > choice->second) {
-            choice->second = score;
-        }
-    }
-}
-
-static enum status assign_rows(void *context, unsigned worker, size_t begin, size_t end,
-                               struct error *err)
-{
-    struct lloyd *l = context;
-    struct choice *choices = l->choices + worker * ROWS_PER_RANGE;
-
-    (void)err;
-    for (size_t i = begin; i < end; i++)
-        choices[i - begin] =
-            (struct choice){.best = -(double)INFINITY, .second = -(double)INFINITY};
-    for (size_t panel = 0; panel < l->n_panels; panel++)
-        for (size_t i = begin; i < end; i++)
-            if (l->norms2[i] > 0)
-                meet_panel(l, csr_view_row(l->x, i), panel, &choices[i - begin]);
-    for (size_t i = begin; i < end; i++) {
-        const struct choice *choice = &choices[i - begin];
-        struct sparse_row row;
-        double margin;
-
-        if (l->norms2[i] <= 0)
-            continue;
-        row = csr_view_row(l->x, i);
-        /* Twice the error of a float32 dot product (linalg/kernels.h): beyond it the order of the
-         * two is certain, hence the same on every CPU. */
-        margin =
-            ((double)row.n + 2) * (double)FLT_EPSILON * sqrt(l->norms2[i]) * l->centroid_norm_max;
-        l->next_labels[i] =
-            choice->best - choice->second > margin ? choice->label : nearest_exactly(l, row);
-    }
-    return STATUS_OK;
-}
-
 /* Labels for the present centroids; *n_moved of them changed. */
 static enum status assign(struct lloyd *l, size_t *n_moved, struct error *err)
 {
-    size_t n_parts = (l->x.cols + COLUMNS_PER_RANGE - 1) / COLUMNS_PER_RANGE;
     uint32_t *kept = l->labels;
     enum status st;
 
-    l->centroid_norm_max = 0;
-    for (uint32_t c = 0; c < l->k; c++)
-        l->centroid_norm_max = fmax(l->centroid_norm_max, sqrt(l->centroid_norms2[c]));
-    st = workers_run(l->workers, l->n_panels * n_parts, 1, fill_panels, l, err);
+    st = nearest_lay_out(&l->nearest, matrix_as_view(&l->centroids), l->workers, err);
     if (!st)
-        st = workers_run(l->workers, l->x.rows, ROWS_PER_RANGE, assign_rows, l, err);
+        st = nearest_find(&l->nearest, l->x, l->norms2, l->next_labels, l->workers, err);
     if (st)
         return st;
     *n_moved = 0;
@@ -276,7 +158,7 @@ static enum status measure_rows(void *context, unsigned worker, size_t begin, si
         if (l->norms2[i] <= 0)
             continue;
         dot = sparse_row_dot_dense(csr_view_row(l->x, i), centroid_row(l, c));
-        l->distances[i] = fmax(0, l->norms2[i] + l->centroid_norms2[c] - 2 * dot);
+        l->distances[i] = fmax(0, l->norms2[i] + l->nearest.norms2[c] - 2 * dot);
     }
     return STATUS_OK;
 }
@@ -359,7 +241,7 @@ static enum status update_centroids(void *context, unsigned worker, size_t begin
             centroid[j] = (float)(sum[j] / scale);
             norm2 += (double)centroid[j] * (double)centroid[j];
         }
-        l->centroid_norms2[c] = norm2;
+        l->nearest.norms2[c] = norm2;
     }
     return STATUS_OK;
 }
@@ -389,7 +271,7 @@ void lloyd_set_centroid(struct lloyd *l, uint32_t c, size_t row)
     memset(centroid, 0, l->x.cols * sizeof(*centroid));
     for (size_t e = 0; e < entries.n; e++)
         centroid[entries.indices[e]] = entries.values[e];
-    l->centroid_norms2[c] = l->norms2[row];
+    l->nearest.norms2[c] = l->norms2[row];
 }
 
 enum status lloyd_run(struct lloyd *l, uint32_t max_iterations, struct error *err)

@@ -1,10 +1,8 @@
 /*
  * clustering/lloyd.h - Lloyd's algorithm (1982) on sparse rows, from centroids that are given.
  *
- * Labels come from float32 dot products on panels of centroids (linalg/kernels.h). Where the two
- * best centroids of a row come closer than such a product is exact, the row is decided in double:
- * labels do not depend on the CPU. Sums are in double, in row order, a cluster by one worker: nor
- * do they depend on the number of workers.
+ * Labels are those of clustering/nearest.h and do not depend on the CPU. Sums are in double, in row
+ * order, a cluster by one worker: nor do they depend on the number of workers.
  */
 #ifndef CLUSTERING_LLOYD_H
 #define CLUSTERING_LLOYD_H
@@ -16,11 +14,10 @@
 #include "base/error.h"
 #include "base/workers.h"
 #include "clustering/kmeans.h"
+#include "clustering/nearest.h"
 #include "linalg/csr.h"
 #include "linalg/kernels.h"
 #include "linalg/matrix.h"
-
-struct choice;
 
 /* All that is needed, from one restart to the next. */
 struct lloyd {
@@ -34,24 +31,15 @@ struct lloyd {
     uint64_t *hashes; /* [n] of the rows' entries */
 
     struct matrix centroids; /* [k, d] */
-    double *centroid_norms2; /* [k] */
-    double centroid_norm_max;
-    /*
-     * The centroids again, for the kernel: panels of KERNELS_PANEL centroids each, [d,
-     * KERNELS_PANEL] one after another, padded with zeros. An entry of a row meets a panel in one
-     * run of cache lines, whatever k is.
-     */
-    float *panels;
-    size_t n_panels;
+    struct nearest nearest;  /* the same centroids, as laid out at the last assignment */
 
-    uint32_t *labels;       /* [n] */
-    uint32_t *next_labels;  /* [n] */
-    double *distances;      /* [n] squared, of a row to its centroid */
-    uint64_t *sizes;        /* [k], empty rows left out */
-    size_t *members;        /* [n] rows, cluster by cluster, ascending */
-    size_t *begins;         /* [k + 1] in `members` */
-    double *sums;           /* [workers, d] */
-    struct choice *choices; /* [workers, ROWS_PER_RANGE] */
+    uint32_t *labels;      /* [n] */
+    uint32_t *next_labels; /* [n] */
+    double *distances;     /* [n] squared, of a row to its centroid */
+    uint64_t *sizes;       /* [k], empty rows left out */
+    size_t *members;       /* [n] rows, cluster by cluster, ascending */
+    size_t *begins;        /* [k + 1] in `members` */
+    double *sums;          /* [workers, d] */
 
     /* The last run. */
     double inertia; /* sum of `distances` in row order */

@@ -293,6 +293,110 @@ static void kmeans_does_not_depend_on_workers_or_kernels(void **state)
     csr_release(&x);
 }
 
+/* Frozen idf and centroids give rows what the fit gave them, however few are looked at together. */
+static void kmeans_assign_gives_the_labels_of_the_fit(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct kmeans_config config = seed % 2 ? cosine : raw;
+        struct csr x = {0}, space, again;
+        uint32_t labels[400];
+        struct workers *workers;
+        struct kernels kernels;
+        struct kmeans kmeans;
+        float idf[60];
+
+        config.idf = seed % 4 == 1;
+        config.max_iterations = seed % 5 ? 100 : 2;
+        draw(&x, 400, 60, 6, seed);
+        assert_int_equal(kmeans_space(&space, idf, csr_as_view(&x), &config, NULL), STATUS_OK);
+        fit(&kmeans, &space, 1 + (uint32_t)seed, &config, seed);
+        assert_int_equal(
+            kmeans_project(&again, csr_as_view(&x), config.idf ? idf : NULL, &config, NULL),
+            STATUS_OK);
+        assert_int_equal(csr_nnz(&again), csr_nnz(&space));
+        assert_memory_equal(again.indptr, space.indptr, 401 * sizeof(*space.indptr));
+        assert_memory_equal(again.values, space.values, csr_nnz(&space) * sizeof(*space.values));
+        csr_release(&space);
+
+        kernels_init(&kernels, seed % 3 ? cpu_detect() : 0);
+        assert_int_equal(workers_new(&workers, 1 + (unsigned)seed % 3, NULL, NULL), STATUS_OK);
+        assert_int_equal(kmeans_assign(labels, csr_as_view(&again),
+                                       matrix_as_view(&kmeans.centroids), &config, &kernels,
+                                       workers, NULL),
+                         STATUS_OK);
+        assert_memory_equal(labels, kmeans.labels, sizeof(labels));
+        for (size_t i = 0; i < 400; i += 37) {
+            struct csr_view one = csr_view_rows(csr_as_view(&again), i, i + 1);
+
+            assert_int_equal(kmeans_assign(labels, one, matrix_as_view(&kmeans.centroids), &config,
+                                           &kernels, NULL, NULL),
+                             STATUS_OK);
+            assert_int_equal(labels[0], kmeans.labels[i]);
+        }
+        workers_free(workers);
+        kmeans_release(&kmeans);
+        csr_release(&again);
+        csr_release(&x);
+    }
+}
+
+static void kmeans_assign_gives_ties_to_the_lower_cluster(void **state)
+{
+    float centroids[3][2] = {{0, 1}, {1, 0}, {1, 0}};
+    struct csr x = {0};
+    struct kernels kernels;
+    uint32_t labels[4];
+
+    (void)state;
+    kernels_init(&kernels, cpu_detect());
+    csr_clear(&x, 2);
+    append(&x, (const uint32_t[]){0}, (const float[]){1}, 1);
+    append(&x, (const uint32_t[]){0, 1}, (const float[]){0.5f, 0.5f}, 2);
+    append(&x, NULL, NULL, 0);
+    append(&x, (const uint32_t[]){1}, (const float[]){2}, 1);
+    assert_int_equal(
+        kmeans_assign(labels, csr_as_view(&x),
+                      (struct matrix_view){centroids[0], .rows = 3, .cols = 2, .stride = 2},
+                      &cosine, &kernels, NULL, NULL),
+        STATUS_OK);
+    assert_int_equal(labels[0], 1);
+    assert_int_equal(labels[1], 0);
+    assert_int_equal(labels[2], 0);
+    assert_int_equal(labels[3], 0);
+    csr_release(&x);
+}
+
+static void kmeans_assign_survives_failing_allocations(void **state)
+{
+    struct csr x = {0};
+    struct kmeans kmeans;
+    struct kernels kernels;
+    uint32_t labels[50];
+    bool done = false;
+
+    (void)state;
+    kernels_init(&kernels, cpu_detect());
+    draw(&x, 50, 30, 3, 1);
+    fit(&kmeans, &x, 5, &raw, 1);
+    for (size_t allowed = 0; !done; allowed++) {
+        struct csr space;
+        enum status st;
+
+        mem_fail_after(allowed);
+        st = kmeans_project(&space, csr_as_view(&x), NULL, &raw, NULL);
+        if (!st)
+            st = kmeans_assign(labels, csr_as_view(&space), matrix_as_view(&kmeans.centroids), &raw,
+                               &kernels, NULL, NULL);
+        done = !mem_failed();
+        mem_fail_after(SIZE_MAX);
+        assert_int_equal(st, done ? STATUS_OK : STATUS_NOMEM);
+        csr_release(&space);
+    }
+    kmeans_release(&kmeans);
+    csr_release(&x);
+}
+
 static void kmeans_has_no_more_clusters_than_distinct_rows(void **state)
 {
     struct kmeans_config config = raw;
@@ -478,6 +582,9 @@ int main(void)
         cmocka_unit_test(kmeans_inertia_never_rises),
         cmocka_unit_test(kmeans_restarts_take_the_smallest_inertia),
         cmocka_unit_test(kmeans_does_not_depend_on_workers_or_kernels),
+        cmocka_unit_test(kmeans_assign_gives_the_labels_of_the_fit),
+        cmocka_unit_test(kmeans_assign_gives_ties_to_the_lower_cluster),
+        cmocka_unit_test(kmeans_assign_survives_failing_allocations),
         cmocka_unit_test(kmeans_has_no_more_clusters_than_distinct_rows),
         cmocka_unit_test(kmeans_of_equal_rows_is_one_cluster),
         cmocka_unit_test(kmeans_of_one_row_or_none),
