@@ -269,6 +269,22 @@ void settings_release(const struct setting_section *schema, void *target)
     }
 }
 
+enum status settings_copy(const struct setting_section *schema, void *target, const void *source,
+                          struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    for (const struct setting_section *s = schema; !st && s->path; s++) {
+        const void *from = (const char *)source + s->offset;
+
+        for (const struct setting *row = s->settings; !st && row->name; row++)
+            st = setting_copy(row, section_struct(s, target), from, err);
+    }
+    if (st)
+        settings_release(schema, target);
+    return st;
+}
+
 enum status settings_resolve_paths(const struct setting_section *schema, void *target,
                                    const char *folder, struct error *err)
 {

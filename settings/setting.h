@@ -92,6 +92,12 @@ MUST_CHECK
 enum status settings_init(const struct setting_section *schema, void *target, struct error *err);
 void settings_release(const struct setting_section *schema, void *target);
 
+/* All values of `source` into `target`, which is valid (all zero or used) and shares nothing with
+ * it afterwards. STATUS_NOMEM; `target` is then released. */
+MUST_CHECK
+enum status settings_copy(const struct setting_section *schema, void *target, const void *source,
+                          struct error *err);
+
 /* Make paths that are still relative (defaults) absolute; `folder` NULL is the current one. */
 MUST_CHECK
 enum status settings_resolve_paths(const struct setting_section *schema, void *target,

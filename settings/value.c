@@ -621,6 +621,70 @@ void setting_clear(const struct setting *row, void *section)
     memset(place, 0, slot_size(row->type));
 }
 
+static enum status copy_texts(struct string_list *to, const struct string_list *from,
+                              struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    *to = (struct string_list){0};
+    for (size_t i = 0; !st && i < from->n; i++)
+        st = string_list_append(to, from->items[i], err);
+    if (st)
+        string_list_release(to);
+    return st;
+}
+
+static enum status copy_doubles(struct double_list *to, const struct double_list *from,
+                                struct error *err)
+{
+    *to = (struct double_list){0};
+    if (!from->items)
+        return STATUS_OK;
+    to->items = mem_alloc(from->n, sizeof(*to->items));
+    if (!to->items)
+        return error_nomem(err);
+    to->n = from->n;
+    if (from->n)
+        memcpy(to->items, from->items, from->n * sizeof(*to->items));
+    return STATUS_OK;
+}
+
+enum status setting_copy(const struct setting *row, void *to, const void *from, struct error *err)
+{
+    union setting_slot slot, copy;
+    enum status st = STATUS_OK;
+
+    setting_clear(row, to);
+    memcpy(&slot, (const char *)from + row->offset, slot_size(row->type));
+    switch (row->type) {
+    case SETTING_STRING:
+    case SETTING_PATH:
+        copy.text = slot.text ? mem_strdup(slot.text) : NULL;
+        if (slot.text && !copy.text)
+            st = error_nomem(err);
+        break;
+    case SETTING_STRINGS:
+    case SETTING_PATHS:
+        st = copy_texts(&copy.texts, &slot.texts, err);
+        break;
+    case SETTING_DOUBLES:
+        st = copy_doubles(&copy.doubles, &slot.doubles, err);
+        break;
+    case SETTING_BOOL:
+    case SETTING_U32:
+    case SETTING_U64:
+    case SETTING_INDEX:
+    case SETTING_DOUBLE:
+    case SETTING_ENUM:
+    case SETTING_ENUMS:
+        copy = slot;
+        break;
+    }
+    if (!st)
+        memcpy((char *)to + row->offset, &copy, slot_size(row->type));
+    return st;
+}
+
 static enum status resolve_text(const struct setting *row, char **text, const char *folder,
                                 struct error *err)
 {

@@ -60,6 +60,11 @@ enum status setting_store(const struct setting *row, void *section, const char *
 /* Release what a row holds and make it empty. */
 void setting_clear(const struct setting *row, void *section);
 
+/* Make a row of `to` equal to that of `from`; what it held is released. STATUS_NOMEM: it is empty.
+ */
+MUST_CHECK
+enum status setting_copy(const struct setting *row, void *to, const void *from, struct error *err);
+
 /* Absolute spelling of the paths of a row; other rows are left alone. */
 MUST_CHECK
 enum status setting_resolve(const struct setting *row, void *section, const char *folder,

@@ -426,10 +426,42 @@ static void string_list_grows(void **state)
     assert_null(list.items);
 }
 
+static void settings_copy_shares_nothing(void **state)
+{
+    struct sample *s = *state;
+    struct sample copy = {0};
+    struct text before = {0}, after = {0};
+
+    assert_int_equal(settings_set(sample_schema, s, "name", "a name", from_flag, NULL), STATUS_OK);
+    assert_int_equal(settings_set(sample_schema, s, "input.data", "[a, b]", from_flag, NULL),
+                     STATUS_OK);
+    assert_int_equal(
+        settings_set(sample_schema, s, "difficulty.window", "[0.25, 1]", from_flag, NULL),
+        STATUS_OK);
+    assert_int_equal(settings_set(sample_schema, s, "clustering.clusters", "7", from_flag, NULL),
+                     STATUS_OK);
+    settings_print_yaml(sample_schema, s, &before);
+    assert_int_equal(settings_copy(sample_schema, &copy, s, NULL), STATUS_OK);
+    /* Twice: what the copy held is released. */
+    assert_int_equal(settings_copy(sample_schema, &copy, s, NULL), STATUS_OK);
+    assert_ptr_not_equal(copy.name, s->name);
+    assert_ptr_not_equal(copy.data.items, s->data.items);
+    assert_ptr_not_equal(copy.window.items, s->window.items);
+    assert_int_equal(settings_set(sample_schema, s, "name", "another", from_flag, NULL), STATUS_OK);
+    s->window.items[0] = 0.5;
+    settings_print_yaml(sample_schema, &copy, &after);
+    assert_int_equal(text_check(&after, NULL), STATUS_OK);
+    assert_string_equal(text_string(&before), text_string(&after));
+    text_release(&before);
+    text_release(&after);
+    settings_release(sample_schema, &copy);
+}
+
 /* Every case that may run out of memory, at every allocation it makes. */
 static enum status all_of_it(struct sample *s)
 {
     char *const environment[] = {"SAERL_INPUT_DATA=[a, b]", NULL};
+    struct sample copy = {0};
     enum status st = settings_init(sample_schema, s, NULL);
 
     if (!st)
@@ -442,6 +474,9 @@ static enum status all_of_it(struct sample *s)
         st = settings_resolve_paths(sample_schema, s, "/base", NULL);
     if (!st && settings_set(sample_schema, s, "sed", "1", from_flag, NULL) == STATUS_NOMEM)
         st = STATUS_NOMEM;
+    if (!st)
+        st = settings_copy(sample_schema, &copy, s, NULL);
+    settings_release(sample_schema, &copy);
     return st;
 }
 
@@ -478,6 +513,7 @@ int main(void)
         WITH_SAMPLE(settings_set_makes_paths_absolute),
         WITH_SAMPLE(settings_set_names_the_nearest_key),
         WITH_SAMPLE(settings_environment_reaches_keys),
+        WITH_SAMPLE(settings_copy_shares_nothing),
         cmocka_unit_test(an_index_tells_none_from_the_first),
         cmocka_unit_test(setting_nearest_knows_its_limits),
         cmocka_unit_test(string_list_grows),
