@@ -123,7 +123,21 @@ enum status labels_fit_probe(struct probe *probe, const char *kind, const struct
         st = set_text(&probe->pooling, features->pooling, err);
     if (!st)
         st = set_text(&probe->labels_hash, hex, err);
+    /* A store that names its SAE was encoded here, and says so where that was from one vector. */
+    if (!st && (features->pooled_input || features->sae_hash))
+        st = set_text(&probe->input, features->pooled_input ? "pooled" : "tokens", err);
     return st;
+}
+
+enum status labels_check_pooled(const struct probe *probe, const char *key, int input,
+                                struct error *err)
+{
+    if (input == SAE_INPUT_POOLED || !probe->input || strcmp(probe->input, "tokens") != 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_INVALID,
+                     "%s: the probe was fitted on features of tokens, these come from one vector a "
+                     "sample; sae.input: pooled goes on all the same",
+                     key);
 }
 
 enum status labels_check_probe(const struct probe *probe, const char *key, const char *kind,

@@ -37,6 +37,15 @@ enum status labels_fit_probe(struct probe *probe, const char *kind, const struct
                              struct error *err);
 
 /*
+ * One vector a sample against what the probe was fitted on: STATUS_INVALID where that was features
+ * of tokens, unless `input` (enum sae_input) is SAE_INPUT_POOLED. A probe that does not say is not
+ * compared.
+ */
+MUST_CHECK
+enum status labels_check_pooled(const struct probe *probe, const char *key, int input,
+                                struct error *err);
+
+/*
  * Was the probe learned on features like these? A score by other features is a number, but not the
  * one the probe was validated for. `key` names the probe in messages; `kind` NULL: any. Only
  * d_sae, sae_hash and pooling of `features` are looked at; what is unknown is not compared.

@@ -89,6 +89,11 @@ enum status pipeline_check_hook(const struct sae *sae, const struct activations 
                                 const struct recipe *recipe, const struct log *log,
                                 struct error *err);
 
+/* STATUS_INVALID for activations or features of one vector a sample where sae.input is tokens. */
+MUST_CHECK
+enum status pipeline_check_input(bool pooled, const char *path, const struct recipe *recipe,
+                                 struct error *err);
+
 /*
  * What a run will hold in memory at its peak, in bytes, to the nearest guess: data, weights, codes
  * as if those of a sample's tokens did not overlap, scratch.

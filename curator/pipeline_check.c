@@ -76,6 +76,8 @@ static enum status check_features(struct check *check, struct error *err)
     enum status st = features_read(&features, path, err);
 
     if (!st)
+        st = pipeline_check_input(features.pooled_input, path, check->config->recipe, err);
+    if (!st)
         st = check_count(check, "features", features.rows, err);
     if (!st) {
         check->memory.features =
@@ -89,6 +91,7 @@ static enum status check_features(struct check *check, struct error *err)
         check->like.d_sae = features.d_sae;
         check->like.sae_hash = features.sae_hash;
         check->like.pooling = features.pooling;
+        check->like.pooled_input = features.pooled_input;
         features.sae_hash = features.pooling = NULL;
     }
     features_release(&features);
@@ -143,6 +146,9 @@ static enum status check_sae(struct check *check, struct error *err)
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
                           recipe->input.activations.n, recipe->input.layer, err);
     if (!st)
+        st = pipeline_check_input(activations_pooled(activations), activations_path(activations),
+                                  recipe, err);
+    if (!st)
         st = check_count(check, "activations", activations_samples(activations), err);
     if (!st) {
         snprintf(words, sizeof(words), "%zu samples, %llu tokens, d_in %zu%s",
@@ -177,6 +183,7 @@ static enum status check_sae(struct check *check, struct error *err)
     if (!st) {
         say(check, "sae", text_string(&audit), text_string(&json));
         check->like.d_sae = sae.d_sae;
+        check->like.pooled_input = activations_pooled(activations);
         hash128_hex(sae.hash, hex);
         check->like.sae_hash = mem_strdup(hex);
         check->like.pooling = mem_strdup(pooling_names[recipe->sae.pooling]);
@@ -211,6 +218,8 @@ static enum status check_probe_file(const struct check *check, const char *key, 
         error_wrap(err, st, "%s", key);
     else
         st = labels_check_probe(&probe, key, kind, &check->like, err);
+    if (!st && check->like.pooled_input)
+        st = labels_check_pooled(&probe, key, check->config->recipe->sae.input, err);
     probe_release(&probe);
     return st;
 }

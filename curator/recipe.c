@@ -12,6 +12,7 @@
 static const char *const on_error_names[] = {"fail", "skip", "quarantine", NULL};
 static const char *const direction_names[] = {"harder", "easier", NULL};
 static const char *const precision_names[] = {"exact", "fast", NULL};
+static const char *const input_names[] = {"auto", "tokens", "pooled", NULL};
 static const char *const exact_on_names[] = {"prompt", "prompt+answer", NULL};
 static const char *const action_names[] = {"drop", "flag", NULL};
 static const char *const quality_model_names[] = {"ridge", "logistic", NULL};
@@ -170,6 +171,14 @@ static const struct setting sae_settings[] = {
      .fallback = "null",
      .empty = "null",
      .help = "a file, or a folder that holds exactly one SAE in any published layout"},
+    {.name = "input",
+     .type = SETTING_ENUM,
+     .offset = IN_RECIPE(sae.input),
+     .fallback = "auto",
+     .names = input_names,
+     .help =
+         "one vector a sample: tokens refuses it, pooled takes it, auto takes it but for probes "
+         "fitted on tokens"},
     {.name = "pooling",
      .type = SETTING_ENUM,
      .offset = IN_RECIPE(sae.pooling),
@@ -647,6 +656,11 @@ void recipe_release(struct recipe *recipe)
     *recipe = (struct recipe){0};
 }
 
+enum status recipe_copy(struct recipe *copy, const struct recipe *recipe, struct error *err)
+{
+    return settings_copy(recipe_schema, copy, recipe, err);
+}
+
 static enum status check_ascending(const char *key, const struct double_list *list,
                                    struct error *err)
 {
@@ -656,8 +670,7 @@ static enum status check_ascending(const char *key, const struct double_list *li
                      key, list->items[0], list->items[1]);
 }
 
-/* What no single row can see. */
-static enum status cross_check(const struct recipe *recipe, struct error *err)
+enum status recipe_check(const struct recipe *recipe, struct error *err)
 {
     const struct double_list *range = &recipe->input.difficulty_scale.range;
     enum status st = check_ascending("difficulty.window", &recipe->difficulty.window, err);
@@ -701,7 +714,7 @@ enum status recipe_load(struct recipe *recipe, const char *path, char *const *en
     if (!st)
         st = settings_resolve_paths(recipe_schema, recipe, NULL, err);
     if (!st) {
-        st = cross_check(recipe, err);
+        st = recipe_check(recipe, err);
         if (st && path)
             error_wrap(err, st, "%s", path);
     }

@@ -27,6 +27,13 @@ enum scale_direction {
     SCALE_EASIER,
 };
 
+/* What of one vector a sample, where tokens would be (sae.input). */
+enum sae_input {
+    SAE_INPUT_AUTO,   /* taken, but for probes that were fitted on features of tokens */
+    SAE_INPUT_TOKENS, /* refused */
+    SAE_INPUT_POOLED, /* taken, whatever the probes were fitted on */
+};
+
 enum drop_action {
     ACTION_DROP,
     ACTION_FLAG,
@@ -68,6 +75,7 @@ struct recipe {
     struct {
         char *path;
         struct sae_overrides overrides;
+        int input;   /* enum sae_input */
         int pooling; /* enum pooling */
         double sink_norm;
         int precision; /* enum sae_precision */
@@ -162,6 +170,14 @@ extern const struct setting_section recipe_schema[];
 MUST_CHECK
 enum status recipe_init(struct recipe *recipe, struct error *err);
 void recipe_release(struct recipe *recipe);
+
+/* A copy that shares nothing. `copy` is all zero or a recipe. STATUS_NOMEM; it is then released. */
+MUST_CHECK
+enum status recipe_copy(struct recipe *copy, const struct recipe *recipe, struct error *err);
+
+/* What a single row of the table cannot see: quantiles in order and the like. STATUS_INVALID. */
+MUST_CHECK
+enum status recipe_check(const struct recipe *recipe, struct error *err);
 
 /* One "a.b=v" of the command line. */
 struct recipe_override {

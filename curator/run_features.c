@@ -42,6 +42,16 @@ enum status pipeline_check_hook(const struct sae *sae, const struct activations 
     return STATUS_OK;
 }
 
+enum status pipeline_check_input(bool pooled, const char *path, const struct recipe *recipe,
+                                 struct error *err)
+{
+    if (!pooled || recipe->sae.input != SAE_INPUT_TOKENS)
+        return STATUS_OK;
+    return error_set(err, STATUS_INVALID,
+                     "'%s' holds one vector a sample, sae.input: tokens expects those of tokens",
+                     path);
+}
+
 enum status pipeline_prepare_sae(struct sae *sae, const struct recipe *recipe,
                                  const struct kernels *kernels, struct workers *workers,
                                  const struct log *log, struct error *err)
@@ -144,6 +154,9 @@ static enum status encode(struct run *run, struct error *err)
 
     st = activations_open(&activations, (const char *const *)recipe->input.activations.items,
                           recipe->input.activations.n, recipe->input.layer, err);
+    if (!st)
+        st = pipeline_check_input(activations_pooled(activations), activations_path(activations),
+                                  recipe, err);
     if (!st && activations_samples(activations) != run->data.rows_total)
         st = error_set(err, STATUS_FORMAT,
                        "activations hold %zu samples, the data set has %llu rows: they must agree",
@@ -183,6 +196,8 @@ static enum status read_ready_made(struct run *run, struct error *err)
     struct features *f = &run->features;
     enum status st = features_read(f, run->recipe->input.features, err);
 
+    if (!st)
+        st = pipeline_check_input(f->pooled_input, run->recipe->input.features, run->recipe, err);
     if (st)
         return st;
     if (f->rows != run->data.rows_total)
@@ -414,6 +429,8 @@ enum status run_features(struct run *run, struct error *err)
         if (!st && run->features.rows != run->data.n)
             st = error_set(err, STATUS_FORMAT, "%s: %zu rows, the data set has %zu", store,
                            run->features.rows, run->data.n);
+        if (!st) /* which codes do not depend on */
+            st = pipeline_check_input(run->features.pooled_input, store, run->recipe, err);
         run->times[run->n_times].resumed = true;
     } else {
         st = compute(run, store, summary, err);

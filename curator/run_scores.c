@@ -97,6 +97,8 @@ static enum status model(struct score *score, struct run *run, const struct scor
         st = probe_load(&score->probe, request->probe, err);
         if (!st)
             st = labels_check_probe(&score->probe, key, request->name, &run->features, err);
+        if (!st && run->features.pooled_input)
+            st = labels_check_pooled(&score->probe, key, run->recipe->sae.input, err);
     } else {
         score->source = "fit";
         if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {

@@ -25,6 +25,7 @@ void probe_release(struct probe *probe)
     mem_free(probe->sae_hash);
     mem_free(probe->pooling);
     mem_free(probe->labels_hash);
+    mem_free(probe->input);
     *probe = (struct probe){0};
 }
 

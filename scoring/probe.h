@@ -104,6 +104,7 @@ struct probe {
     /* Set by whoever fits, kept in the file; NULL where unknown. */
     char *kind; /* "quality", "difficulty" */
     char *sae_hash, *pooling, *labels_hash;
+    char *input; /* "tokens", "pooled": what the features were encoded from */
 };
 
 void probe_release(struct probe *probe);

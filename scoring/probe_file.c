@@ -6,7 +6,7 @@
  * where a row of extras is mean, sd, weight; and metadata, all strings: format=saerl.probe,
  * version=1, model, features (unit_log1p or raw), d_sae, extras (names, comma between), min_df,
  * max_df, seed, figures (the JSON object of probe_print_json); kind, sae_hash, pooling,
- * labels_hash where known.
+ * labels_hash, input where known.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -28,7 +28,7 @@
 static const char *const feature_names[] = {"unit_log1p", "raw", NULL};
 
 /* Strings that are kept as they are, where known. */
-static const char *const label_keys[] = {"kind", "sae_hash", "pooling", "labels_hash"};
+static const char *const label_keys[] = {"kind", "sae_hash", "pooling", "labels_hash", "input"};
 #define N_LABELS (sizeof(label_keys) / sizeof(label_keys[0]))
 
 /* Metadata keys with a number or a word, in file order. */
@@ -45,6 +45,8 @@ enum entry {
     ENTRY_FIGURES,
     ENTRY_COUNT,
 };
+
+_Static_assert(ENTRY_COUNT + N_LABELS == PROBE_METADATA_MAX, "each key has its place");
 
 static const char *const entry_keys[ENTRY_COUNT] = {
     "format", "version", "model",  "features", "d_sae",
@@ -144,7 +146,7 @@ enum status probe_parts_init(struct probe_parts *parts, const struct probe *prob
                              const char *prefix, struct error *err)
 {
     const char *const labels[N_LABELS] = {probe->kind, probe->sae_hash, probe->pooling,
-                                          probe->labels_hash};
+                                          probe->labels_hash, probe->input};
     struct shape n = {.rank = 1, .dims = {probe->n_columns}}, one = {.rank = 1, .dims = {1}};
     enum status st = STATUS_OK;
 
@@ -407,7 +409,7 @@ static enum status read_metadata(struct probe *probe, const struct source *sourc
 {
     static const char *const formats[] = {FORMAT, NULL}, *const versions[] = {VERSION, NULL};
     char **const labels[N_LABELS] = {&probe->kind, &probe->sae_hash, &probe->pooling,
-                                     &probe->labels_hash};
+                                     &probe->labels_hash, &probe->input};
     struct json *node;
     size_t index, features, model;
     uint64_t d_sae, min_df;

@@ -13,7 +13,7 @@
 #include "scoring/probe.h"
 
 #define PROBE_ITEMS_MAX 4
-#define PROBE_METADATA_MAX 14
+#define PROBE_METADATA_MAX 15
 #define PROBE_NAME_MAX 48 /* of a tensor or a key, prefix included */
 
 /* For safetensors_write. Points into itself and into the probe: neither may move meanwhile. */

@@ -20,6 +20,7 @@ from saerl_case import (
     read_jsonl,
     read_safetensors,
     write_jsonl,
+    write_safetensors,
 )
 
 RUN_FILES = {
@@ -455,6 +456,34 @@ class Edges(SaerlCase):
         )
         self.assertIn("difficulty.window goes by it all the same", done.stderr)
         self.assertIn("input.fields.answer: no row has 'nope'", done.stderr)
+
+    def test_pooled_vectors_meet_no_probe_of_tokens_unasked(self):
+        rows = [{"prompt": "p%d" % i, "q": i % 3 / 2} for i in range(60)]
+        fit = ["--set", "input.fields.quality=q", "--set", "quality.fit_labels=field"]
+        self.write_world(60, rows=rows)
+        self.run_world(*fit, "--set", "sae.input=tokens")
+        (probe,) = (self.dir / "out").rglob("quality.probe.safetensors")
+        self.assertEqual(read_safetensors(probe)[1]["input"], "tokens")
+        values = [((i * 37 + j * 11) % 19 - 6) / 4 for i in range(60) for j in range(8)]
+        write_safetensors(self.dir / "acts.safetensors", {"activations": ("F32", [60, 8], values)})
+        apply = ["recipe.yaml", "--set", "quality.probe=%s" % probe]
+        tokens = ["--set", "sae.input=tokens"]
+        self.refuses("'%s'" % (self.dir / "acts.safetensors"), "run", "-o", "new", *apply, *tokens)
+        for verb in (["check"], ["run", "-o", "pooled"]):
+            self.refuses(["quality.probe", "of tokens", "sae.input: pooled"], *verb, *apply)
+            self.refuses("one vector a sample, sae.input: tokens", *verb, *apply, *tokens)
+            self.saerl(*verb, *apply, "--set", "sae.input=pooled")
+        # Where nothing was fitted on tokens they are as good as any, and a probe says what it saw.
+        self.saerl("run", "recipe.yaml", "-o", "own", *fit)
+        (own,) = (self.dir / "own").rglob("quality.probe.safetensors")
+        self.assertEqual(read_safetensors(own)[1]["input"], "pooled")
+        for name, setting in (("f", []), ("g", tokens)):
+            args = ["--set", "input.activations=[]", "--set", "sae.path=null"]
+            args += ["--set", "input.features=own/features.safetensors", *setting]
+            if setting:
+                self.refuses("sae.input: tokens", "run", "recipe.yaml", "-o", name, *args)
+            else:
+                self.saerl("run", "recipe.yaml", "-o", name, *args)
 
     def test_sidelined_stages(self):
         """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""

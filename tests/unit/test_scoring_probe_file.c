@@ -30,6 +30,7 @@ static int setup(void **state)
     fixture->probe.kind = mem_strdup("quality");
     fixture->probe.sae_hash = mem_strdup("00112233445566778899aabbccddeeff");
     fixture->probe.pooling = mem_strdup("max");
+    fixture->probe.input = mem_strdup("tokens");
     *state = fixture;
     return 0;
 }
@@ -75,6 +76,7 @@ static void probe_load_gives_back_what_was_saved(void **state)
     assert_string_equal(loaded.kind, "quality");
     assert_string_equal(loaded.sae_hash, saved->sae_hash);
     assert_string_equal(loaded.pooling, "max");
+    assert_string_equal(loaded.input, "tokens");
     assert_null(loaded.labels_hash);
     probe_print_json(saved, &before);
     probe_print_json(&loaded, &after);
