@@ -1,5 +1,6 @@
 #include "ipc/auth.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,8 +21,8 @@ struct auth {
     struct log *log;
     double said; /* when the log was last told */
     uint64_t unsaid;
-    struct auth_counts counts;
-    struct auth_trial *trial; /* NULL but in the self-test */
+    atomic_ullong answers[ZAP_MALFORMED + 1]; /* by code; for auth_counts() in other threads */
+    struct auth_trial *trial;                 /* NULL but in the self-test */
 };
 
 /* The time depends on neither what differs nor where. */
@@ -120,7 +121,12 @@ struct socket *auth_socket(struct auth *auth)
 
 struct auth_counts auth_counts(const struct auth *auth)
 {
-    return auth->counts;
+    unsigned long long n[ZAP_MALFORMED + 1];
+
+    /* Relaxed: each is a figure of its own. */
+    for (int code = 0; code <= ZAP_MALFORMED; code++)
+        n[code] = atomic_load_explicit(&auth->answers[code], memory_order_relaxed);
+    return (struct auth_counts){n[ZAP_ALLOWED], n[ZAP_REFUSED], n[ZAP_MALFORMED]};
 }
 
 /* Strangers decide how often this happens, so they must not decide how much is written. */
@@ -134,8 +140,11 @@ static void tell_refused(struct auth *auth, const struct zap_request *request, c
         return;
     }
     text_append_visible(&from, request->address.data, request->address.n, 64);
-    log_event(auth->log, LOG_WARNING, "auth", "refused a client from '%s': %s; %llu more before",
-              text_string(&from), why, (unsigned long long)auth->unsaid);
+    text_appendf(&from, "': %s", why);
+    if (auth->unsaid)
+        text_appendf(&from, "; before it %llu that were not told of",
+                     (unsigned long long)auth->unsaid);
+    log_event(auth->log, LOG_WARNING, "auth", "refused a client from '%s", text_string(&from));
     text_release(&from);
     auth->said = now;
     auth->unsaid = 0;
@@ -173,9 +182,7 @@ static void reply(struct auth *auth, const struct zap_request *request, enum zap
     struct frame frames[ZAP_REPLY_FRAMES];
     enum socket_outcome outcome;
 
-    auth->counts.allowed += code == ZAP_ALLOWED;
-    auth->counts.refused += code == ZAP_REFUSED;
-    auth->counts.malformed += code == ZAP_MALFORMED;
+    atomic_fetch_add_explicit(&auth->answers[code], 1, memory_order_relaxed);
     zap_reply(frames, request, code, user);
     /* One who left meanwhile needs no answer, and one who gets none is not let in. */
     if (socket_send(auth->socket, frames, NULL, ZAP_REPLY_FRAMES, &outcome, NULL))

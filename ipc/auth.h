@@ -22,7 +22,7 @@
 #define AUTH_DOMAIN "saerl"
 #define AUTH_KEYS_MAX 4096
 
-/* Of the thread that owns the ROUTER. */
+/* Of the thread that owns the ROUTER, but for auth_counts. */
 struct auth;
 
 /*
@@ -55,12 +55,13 @@ bool auth_allowed(const struct auth *auth, const char *user);
 struct auth_counts {
     uint64_t allowed, refused, malformed; /* answers since auth_new */
 };
-struct auth_counts auth_counts(const struct auth *auth);
+struct auth_counts auth_counts(const struct auth *auth); /* from any thread */
 
 /*
  * Binds a ROUTER of these settings to a free port of the loopback and knocks. STATUS_FAILED when an
  * unlisted key or a client without one gets in, or when a listed key (one made for this moment)
- * does not. `context` is the one of auth_new. Takes under 2 s.
+ * does not. `context` is the one of auth_new. Takes a fraction of a second; a listed key that
+ * does not get in is given 5 s.
  */
 MUST_CHECK
 enum status auth_self_test(struct auth *auth, struct socket_context *context,
