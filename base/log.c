@@ -1,7 +1,10 @@
 #include "base/log.h"
 
 #include <assert.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -20,6 +23,32 @@ void log_add_sink(struct log *log, struct log_sink sink)
     log->sinks[log->n_sinks++] = sink;
 }
 
+/* Will a line of n bytes go out at once? A pipe that can be written takes PIPE_BUF bytes; one that
+ * nobody reads any more takes none. */
+static bool has_room(FILE *file, size_t n)
+{
+    struct pollfd fd = {.fd = fileno(file), .events = POLLOUT};
+
+    return n <= PIPE_BUF && poll(&fd, 1, 0) == 1 && (fd.revents & ~POLLOUT) == 0;
+}
+
+/* One call, one write: events of several threads do not mix. A log that cannot be written must not
+ * end the work it tells about. `lost` events are told of in the line. */
+static void write_line(const struct log_sink *sink, const struct text *line, unsigned lost)
+{
+    flockfile(sink->file); /* or another thread could fill the room that was found */
+    if (!sink->lost || has_room(sink->file, line->length)) {
+        fwrite(text_string(line), 1, line->length, sink->file);
+        fflush(sink->file);
+        /* Relaxed: a number, which orders nothing. */
+        if (lost > 0)
+            atomic_fetch_sub_explicit(sink->lost, lost, memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(sink->lost, 1, memory_order_relaxed);
+    }
+    funlockfile(sink->file);
+}
+
 static void write_event(const struct log *log, enum log_level level, const char *event,
                         const char *members, const char *format, va_list args)
 {
@@ -28,6 +57,7 @@ static void write_event(const struct log *log, enum log_level level, const char 
     text_append_va(&message, format, args);
     for (int i = 0; i < log->n_sinks; i++) {
         const struct log_sink *sink = &log->sinks[i];
+        unsigned lost = sink->lost ? atomic_load_explicit(sink->lost, memory_order_relaxed) : 0;
 
         if (level < sink->level)
             continue;
@@ -37,6 +67,8 @@ static void write_event(const struct log *log, enum log_level level, const char 
             if (level >= LOG_WARNING)
                 text_appendf(&line, "%s: ", level_name(level));
             text_append_n(&line, text_string(&message), message.length);
+            if (lost > 0)
+                text_appendf(&line, " (events lost before this: %u)", lost);
         } else {
             char now[32];
 
@@ -47,13 +79,12 @@ static void write_event(const struct log *log, enum log_level level, const char 
             text_append_json_string(&line, text_string(&message), message.length);
             if (members && *members)
                 text_appendf(&line, ",%s", members);
+            if (lost > 0)
+                text_appendf(&line, ",\"lost\":%u", lost);
             text_append(&line, "}");
         }
         text_append_char(&line, '\n');
-        /* One call, one write: events of several threads do not mix. A log that cannot be
-         * written must not end the work it tells about. */
-        fwrite(text_string(&line), 1, line.length, sink->file);
-        fflush(sink->file);
+        write_line(sink, &line, lost);
     }
     text_release(&message);
     text_release(&line);

@@ -13,6 +13,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -36,6 +37,10 @@ struct log_sink {
     enum log_level level;
     enum log_format format;
     const char *prefix; /* before each text line, "saerl: " or "" */
+
+    /* NULL: wait for who reads `file`. Else never wait: an event that a full pipe has no room for,
+     * or longer than PIPE_BUF, is counted here and the next one tells of it. */
+    atomic_uint *lost;
 };
 
 struct log {
