@@ -307,7 +307,7 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
                               const struct ledger_prompt *prompt, struct error *err)
 {
     static const char sql[] =
-        "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     enum status status = ledger_ready(ledger, err);
     struct statement *st;
 
@@ -324,6 +324,7 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
     bind_u64(st, prompt->rollouts);
     bind_double(st, prompt->reward_sum);
     bind_i64(st, prompt->flat_groups);
+    bind_double(st, (double)prompt->flat_reward);
     bind_u64(st, prompt->last_seq);
     bind_checksum(st);
     return statement_run(st, err);
@@ -332,8 +333,9 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
 enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_prompt **prompts,
                            size_t *n, struct error *err)
 {
-    static const char sql[] = "SELECT run, sid, a, b, group_count, rollouts, reward_sum,"
-                              " flat_groups, last_seq, checksum FROM prompts WHERE run = ?";
+    static const char sql[] =
+        "SELECT run, sid, a, b, group_count, rollouts, reward_sum,"
+        " flat_groups, flat_reward, last_seq, checksum FROM prompts WHERE run = ?";
     enum status status = ledger_ready(ledger, err);
     struct statement *st;
     size_t capacity = 0;
@@ -362,7 +364,8 @@ enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_pro
                 .rollouts = column_u64(st, 5),
                 .reward_sum = column_double(st, 6),
                 .flat_groups = (uint32_t)column_i64(st, 7),
-                .last_seq = column_u64(st, 8),
+                .flat_reward = (float)column_double(st, 8),
+                .last_seq = column_u64(st, 9),
             };
     }
     statement_reset(st);

@@ -508,6 +508,7 @@ static void ledger_prompts_come_back_with_all_their_digits(void **unused)
                                    .rollouts = 24,
                                    .reward_sum = -1.0 / 3.0,
                                    .flat_groups = 2,
+                                   .flat_reward = 0.25F,
                                    .last_seq = 11},
                          *found;
     size_t n;
@@ -522,7 +523,7 @@ static void ledger_prompts_come_back_with_all_their_digits(void **unused)
     assert_memory_equal(&found[0].a, &prompt.a, sizeof(double) * 2);
     assert_true(found[0].sid == prompt.sid && found[0].groups == 3 && found[0].rollouts == 24 &&
                 found[0].reward_sum == prompt.reward_sum && found[0].flat_groups == 2 &&
-                found[0].last_seq == 11);
+                found[0].flat_reward == 0.25F && found[0].last_seq == 11);
     mem_free(found);
     finish(ledger);
 }
