@@ -125,6 +125,7 @@ enum status cli_write_figures(const char *output, const struct text *text, struc
 
 /* The verbs. */
 extern const struct verb verb_bench, verb_demo, verb_check, verb_run, verb_encode, verb_fit,
-    verb_score, verb_cluster, verb_explain, verb_show, verb_labels, verb_ctl, verb_keygen;
+    verb_score, verb_cluster, verb_explain, verb_show, verb_labels, verb_ctl, verb_keygen,
+    verb_serve;
 
 #endif

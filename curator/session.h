@@ -83,7 +83,12 @@ MUST_CHECK enum status session_begin(struct session *session, struct error *err)
 MUST_CHECK enum status session_mark(struct session *session, struct error *err);
 MUST_CHECK enum status session_undo(struct session *session, struct error *err);
 MUST_CHECK enum status session_commit(struct session *session, struct error *err);
+/* Give the round up: everything is as before it. */
+MUST_CHECK enum status session_cancel(struct session *session, struct error *err);
 bool session_broken(const struct session *session); /* the process must leave */
+
+/* Fingerprint of the data set's prompts, 32 hex digits; "" without. */
+const char *session_dataset(const struct session *session);
 
 /* HELLO. `older` [n_older] are the sessions it fences; mem_free it. */
 struct hello {
@@ -150,7 +155,8 @@ struct feedback {
     uint64_t seq;
     size_t n;
     const uint64_t *sids;                  /* [n] */
-    const struct ledger_rollout *rollouts; /* [n]; non-finite rewards are refused here */
+    const struct ledger_rollout *rollouts; /* [n]; those with a reward that is not finite or a
+                                              number below -1 are refused here */
 };
 struct feedback_counts {
     uint64_t accepted, duplicate, unknown, rejected;
@@ -160,8 +166,14 @@ enum status session_feedback(struct session *session, uint64_t id, const struct 
                              struct feedback_counts *counts, struct refusal *refusal,
                              struct error *err);
 
-/* SAVE: the state under `tag`; consumed_seq UINT64_MAX: not told. `state` is the bytes, to be
- * carried elsewhere; owned by the caller, who may pass NULL. */
+/*
+ * SAVE: the state under `tag`; consumed_seq UINT64_MAX: not told. `state` (may be NULL) gets the
+ * bytes that carry it elsewhere, at most SESSION_STATE_BYTES_MAX. They hold the batches from
+ * consumed_seq on, at most the newest SESSION_STATE_BATCHES, with their rollouts; older ones are
+ * known to this ledger only.
+ */
+#define SESSION_STATE_BYTES_MAX ((size_t)64 << 20)
+#define SESSION_STATE_BATCHES 256
 struct saved {
     uint64_t next_seq, bytes;
     struct hash128 hash;

@@ -1,0 +1,135 @@
+/*
+ * curator/session_internal.h - what the files of curator/session.h share.
+ */
+#ifndef CURATOR_SESSION_INTERNAL_H
+#define CURATOR_SESSION_INTERNAL_H
+
+#include "curator/ledger.h"
+#include "curator/prompt_map.h"
+#include "curator/session.h"
+#include "formats/features.h"
+
+/* The rows to serve in one epoch, in order. */
+struct serving_plan {
+    const uint64_t *sids;    /* [n] */
+    const float *difficulty; /* [n] NaN: none */
+    const int32_t *cluster;  /* [n] -1: none */
+    size_t n;
+    uint64_t *owned_sids; /* NULL: the data set's own, shared by all runs */
+    float *owned_difficulty;
+    int32_t *owned_cluster;
+};
+
+/*
+ * Where in its curriculum a run stands; `progress` of the ledger's run. Positions before `cursor`
+ * were issued in this epoch; of those behind it the ones in `taken` were (feedback can prefer a
+ * later candidate to an earlier one).
+ */
+struct progress {
+    uint64_t epoch, cursor;
+    unsigned char *taken; /* [n_taken] positions cursor, cursor + 1, ...: 1 issued */
+    size_t n_taken;
+    unsigned char *done;   /* [n_done] of the pool: issued or dropped in this epoch */
+    size_t n_done;         /* as many as were planned over */
+    uint64_t first_seq;    /* earlier batches did not come with the state that was restored */
+    uint64_t planned_pool; /* size of the pool when the plan was made */
+    uint64_t ended;        /* enum run_end */
+    uint64_t attached;     /* ATTACH was said: what is not in the data set may be SUBMITted */
+    double n0;             /* strength of the prior */
+};
+
+enum run_end {
+    RUN_GOES_ON,
+    RUN_ENDED,      /* a full reply reached the end */
+    RUN_ENDED_TOLD, /* a reply that was short, so the client knows */
+};
+
+struct run_state {
+    struct ledger_run record;
+    struct progress progress;
+    struct prompt_map prompts;
+    struct serving_plan plan;
+    bool planned;               /* plan belongs to the present epoch */
+    bool plan_stored;           /* its own plan is in the ledger as blob "plan" */
+    struct ledger_pooled *pool; /* [n_pool] */
+    size_t n_pool, pool_capacity;
+    struct prompt_map pooled;         /* sid to index in pool, kept in last_seq */
+    double *predicted;                /* [model->rows] difficulty after the latest refit, or NULL */
+    uint64_t feedback_items, outside; /* rewards taken in; those outside [0, 1]. Since the start */
+};
+
+struct session {
+    struct session_config config;
+    struct ledger *ledger;
+    struct run_state *runs;
+    size_t n_runs, runs_capacity;
+    struct session_name { /* active sessions */
+        uint64_t id;
+        char *run; /* name; the run itself is made at the first request that changes it */
+    } * names;
+    size_t n_names, names_capacity;
+    struct encode_reference reference;
+    char dataset[HASH128_HEX_SIZE]; /* hash of the data set's prompts, "" without */
+
+    /* The data set's plan, shared by all runs. */
+    struct serving_plan dataset_plan;
+    struct features features; /* of the data set, for refits; only with online.target */
+    unsigned char *has_vector;
+    bool dirty; /* memory is ahead of the ledger: reload if the round fails */
+};
+
+/* Words a refusal. */
+void refuse(struct refusal *refusal, enum refusal_code code, const char *field, const char *format,
+            ...) PRINTF_LIKE(4, 5);
+
+/* Everything kept in memory, read from the ledger again. */
+MUST_CHECK enum status session_load(struct session *session, struct error *err);
+
+/* A batch from before the state that was restored from elsewhere. */
+void refuse_unknown_seq(uint64_t seq, struct refusal *refusal);
+
+/* The run a session belongs to, made if it is new. */
+MUST_CHECK
+enum status session_run_of(struct session *session, uint64_t id, struct run_state **run,
+                           struct error *err);
+/* The same without making it: NULL if it has no history yet. */
+struct run_state *session_run_find(const struct session *session, uint64_t id);
+const char *session_run_name(const struct session *session, uint64_t id);
+
+/* Memory of one run: read from the ledger, forgotten. */
+MUST_CHECK enum status run_state_load(struct session *session, struct run_state *run,
+                                      struct error *err);
+void run_state_release(struct run_state *run);
+
+/* record, progress included, to the ledger. */
+MUST_CHECK enum status run_state_store(struct session *session, struct run_state *run,
+                                       struct error *err);
+
+void progress_release(struct progress *progress);
+void progress_write(const struct progress *progress, struct text *out);
+MUST_CHECK enum status progress_read(struct progress *progress, const void *bytes, size_t n,
+                                     struct error *err);
+
+void serving_plan_release(struct serving_plan *plan);
+void serving_plan_write(const struct serving_plan *plan, struct text *out);
+MUST_CHECK enum status serving_plan_read(struct serving_plan *plan, const void *bytes, size_t n,
+                                         struct error *err);
+
+/* The run's plan for the present epoch, made if there is none or the pool has grown. */
+MUST_CHECK enum status run_state_plan(struct session *session, struct run_state *run,
+                                      struct error *err);
+
+/* What the difficulty model says of a prompt now; `planned` is what the plan said. */
+double run_state_difficulty(const struct session *session, const struct run_state *run,
+                            uint64_t sid, double planned);
+
+/* Learn from all feedback, when that is due at `seq`. */
+MUST_CHECK enum status run_state_refit(struct session *session, struct run_state *run, uint64_t seq,
+                                       struct error *err);
+
+/* The norm statistics that all later requests are encoded by, durably; nothing if there are some.
+ */
+MUST_CHECK enum status session_freeze(struct session *session,
+                                      const struct encode_reference *reference, struct error *err);
+
+#endif
