@@ -11,6 +11,8 @@
 #include "base/rng.h"
 #include "base/text.h"
 #include "curator/batch_plan.h"
+#include "curator/curate.h"
+#include "curator/feature_view.h"
 #include "curator/model_file.h"
 #include "curator/pipeline.h"
 #include "formats/atomic_file.h"
@@ -286,6 +288,87 @@ static void centroids_are_of_the_clusters(void **unused)
     features_release(&features);
     model_release(&model);
     recipe_release(&recipe);
+}
+
+static void check_curated(const struct model *model, const struct curate_input *input,
+                          const struct recipe *recipe, enum curate_rule rule)
+{
+    bool flag = recipe->quality.action == ACTION_FLAG;
+    struct curate_result r;
+    struct batch_plan plan;
+    size_t flagged = 0;
+
+    assert_int_equal(curate_score(&r, input, model, recipe, rule, &kernels, NULL, NULL), STATUS_OK);
+    for (size_t row = 0; row < N; row++) {
+        assert_memory_equal(&r.difficulty_exact[row], &model->difficulty_of[row], sizeof(double));
+        assert_true(r.quality[row] == (float)model->quality_of[row]);
+        if (model->cluster_of[row] != PLAN_NO_CLUSTER)
+            assert_int_equal((uint32_t)r.cluster[row], model->cluster_of[row]);
+        if (rule == CURATE_SCORE)
+            continue;
+        assert_int_equal((uint32_t)r.cluster[row], model->cluster_of[row]);
+        assert_int_equal(r.keep[row], model->kept[row]);
+        if (r.keep[row] && r.reason[row] == REASON_LOW_QUALITY) {
+            flagged++; /* a run notes that beside the reason */
+            assert_int_equal(model->reason[row], REASON_NONE);
+            continue;
+        }
+        assert_int_equal(r.reason[row], model->reason[row]);
+    }
+    if (rule == CURATE_FILTER) {
+        assert_int_equal(flagged > 0, flag);
+        assert_int_equal(curate_plan(&plan, input, &r, recipe, NULL), STATUS_OK);
+        assert_int_equal(plan.batches[plan.n_batches - 1].end, model->n_order);
+        assert_memory_equal(plan.order, model->order, model->n_order * sizeof(*plan.order));
+        batch_plan_release(&plan);
+    }
+    curate_result_release(&r);
+}
+
+/* The data set as one request: what the run found, to the bit, in both of its metrics. */
+static void the_data_set_as_a_request_is_curated_as_the_run_did(void **unused)
+{
+    static const char *const names[] = {"again", "flagged"};
+
+    (void)unused;
+    for (size_t variant = 0; variant < 2; variant++) {
+        size_t counts[REASON_COUNT] = {0};
+        struct curate_input input;
+        struct features features;
+        struct recipe recipe;
+        struct model model;
+
+        make_recipe(&recipe, names[variant]);
+        set(&recipe, "difficulty.window", "[0.05, 0.9]");
+        set(&recipe, "dedup.sae.enabled", "true");
+        set(&recipe, "dedup.sae.cosine", "0.993");
+        set(&recipe, "quality.max_drop_per_cluster", "0.1");
+        if (variant) {
+            set(&recipe, "quality.action", "flag");
+            set(&recipe, "clustering.metric", "euclidean");
+            set(&recipe, "clustering.idf", "false");
+        }
+        assert_int_equal(open_state(&model, &recipe, scratch_path(names[variant]), NULL),
+                         STATUS_OK);
+        assert_int_equal(model_features(&features, scratch_path(names[variant]), NULL), STATUS_OK);
+        for (size_t row = 0; row < N; row++)
+            counts[model.reason[row]]++;
+        assert_true(counts[REASON_DUPLICATE] && counts[REASON_SAE_DUPLICATE] &&
+                    counts[REASON_DIFFICULTY_WINDOW]);
+        assert_int_equal(counts[REASON_LOW_QUALITY] > 0, variant == 0);
+        input = (struct curate_input){
+            .x = feature_view(&features),
+            .tokens_used = features.tokens_used,
+            .recon_mean = features.recon_mean,
+            .recon_max = features.recon_max,
+            .prompts = model.prompts,
+        };
+        check_curated(&model, &input, &recipe, CURATE_SCORE);
+        check_curated(&model, &input, &recipe, CURATE_FILTER);
+        features_release(&features);
+        model_release(&model);
+        recipe_release(&recipe);
+    }
 }
 
 static void a_second_start_loads_and_writes_nothing(void **unused)
@@ -789,6 +872,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_what_the_run_found),
         cmocka_unit_test(centroids_are_of_the_clusters),
+        cmocka_unit_test(the_data_set_as_a_request_is_curated_as_the_run_did),
         cmocka_unit_test(a_second_start_loads_and_writes_nothing),
         cmocka_unit_test(another_recipe_is_a_conflict),
         cmocka_unit_test(a_moved_input_is_the_same),
