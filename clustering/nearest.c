@@ -61,10 +61,11 @@ static enum status fill_panels(void *context, unsigned worker, size_t begin, siz
             for (size_t j = 0; j < KERNELS_PANEL; j++) {
                 size_t c = panel * KERNELS_PANEL + j;
                 size_t stop = to - block < COLUMNS_PER_BLOCK ? to : block + COLUMNS_PER_BLOCK;
+                const float *centroid =
+                    c < nearest->k ? matrix_view_row(nearest->centroids, c) : NULL;
 
                 for (size_t column = block; column < stop; column++)
-                    out[column * KERNELS_PANEL + j] =
-                        c < nearest->k ? matrix_view_row(nearest->centroids, c)[column] : 0;
+                    out[column * KERNELS_PANEL + j] = centroid ? centroid[column] : 0;
             }
     }
     return STATUS_OK;
