@@ -17,10 +17,24 @@ struct ledger *ledger_sample_open(const char *dir);
 void ledger_sample_batch(struct ledger_batch *batch, uint64_t seq, uint64_t sids[8],
                          float difficulty[8], int32_t cluster[8]);
 
-/* In a transaction of the caller's: runs of the sample's step `seq`; the status of the first
- * failure. */
+/* The run "sample", made if new, in a transaction of its own. Released by ledger_run_release(). */
+MUST_CHECK
+enum status ledger_sample_run(struct ledger *ledger, struct ledger_run *run, struct error *err);
+
+/* In a transaction of the caller's: step `seq` of the run; the status of the first failure. */
 MUST_CHECK
 enum status ledger_sample_step(struct ledger *ledger, struct ledger_run *run, uint64_t seq,
                                struct error *err);
+
+/* The same with its own transaction; rolled back if it fails. `run` is as before then. */
+MUST_CHECK
+enum status ledger_sample_commit(struct ledger *ledger, struct ledger_run *run, uint64_t seq,
+                                 struct error *err);
+
+/*
+ * Every step below the run's next_seq is there, whole and once, and nothing of a later one. Returns
+ * next_seq. 0 if there is no run yet.
+ */
+uint64_t ledger_sample_verify(struct ledger *ledger);
 
 #endif

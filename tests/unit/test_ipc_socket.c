@@ -179,61 +179,6 @@ static void socket_sends_without_waiting(void **state)
     pair_close(&p);
 }
 
-/* What did not fit is sent, in order, when the peer reads. */
-static void socket_keeps_what_is_offered(void **state)
-{
-    struct socket_options few = {.kind = SOCKET_ROUTER, .send_max = 4};
-    struct pair p;
-    size_t n = (size_t)1 << 20, sent = 0;
-    enum socket_outcome outcome = SOCKET_SENT;
-    struct packet *packet, *unsent = NULL, *behind = NULL;
-    struct frame frames[3];
-
-    (void)state;
-    assert_int_equal(socket_context_new(&p.context, NULL), STATUS_OK);
-    assert_int_equal(socket_open(&p.router, p.context, &few, NULL), STATUS_OK);
-    few = (struct socket_options){.kind = SOCKET_DEALER, .receive_max = 4};
-    assert_int_equal(socket_open(&p.dealer, p.context, &few, NULL), STATUS_OK);
-    assert_int_equal(socket_bind(p.router, endpoint(), NULL), STATUS_OK);
-    assert_int_equal(socket_connect(p.dealer, endpoint(), NULL), STATUS_OK);
-    send_text(p.dealer, (const char *const[]){"hello"}, 1);
-    packet = receive(p.router);
-    frames[0] = packet->view[0];
-    for (; outcome == SOCKET_SENT; sent++) {
-        void *owned[3] = {NULL, NULL, mem_zalloc(n, 1)};
-
-        assert_true(sent < 1000);
-        frames[1] = (struct frame){&sent, sizeof(sent)};
-        frames[2] = (struct frame){owned[2], n};
-        assert_int_equal(socket_offer(p.router, frames, owned, 3, &outcome, &unsent, NULL),
-                         STATUS_OK);
-        assert_int_equal(unsent != NULL, outcome == SOCKET_FULL);
-    }
-    frames[1] = (struct frame){&sent, sizeof(sent)};
-    assert_int_equal(socket_pack(p.router, frames, NULL, 2, &behind, NULL), STATUS_OK);
-    assert_int_equal(behind->bytes, frames[0].n + sizeof(sent));
-    packet_free(&packet);
-    for (size_t i = 0; i <= sent; i++) {
-        size_t number;
-
-        packet = receive(p.dealer);
-        memcpy(&number, packet->view[0].data, sizeof(number));
-        assert_int_equal(number, i);
-        packet_free(&packet);
-        for (int try = 0; unsent && try < (i + 2 == sent ? WAIT_MS : 1); try++) {
-            assert_int_equal(socket_offer_again(p.router, &unsent, &outcome, NULL), STATUS_OK);
-            assert_int_equal(unsent != NULL, outcome == SOCKET_FULL);
-            usleep(1000);
-        }
-        for (int try = 0; !unsent && behind && try < WAIT_MS; try++) {
-            assert_int_equal(socket_offer_again(p.router, &behind, &outcome, NULL), STATUS_OK);
-            usleep(1000);
-        }
-    }
-    assert_null(behind);
-    pair_close(&p);
-}
-
 static void socket_makes_a_private_file(void **state)
 {
     struct pair p = pair_open(endpoint());
@@ -465,7 +410,6 @@ int main(void)
         cmocka_unit_test(socket_carries_frames_both_ways),
         cmocka_unit_test(socket_drops_frames_beyond_the_limit),
         cmocka_unit_test(socket_sends_without_waiting),
-        cmocka_unit_test(socket_keeps_what_is_offered),
         cmocka_unit_test(socket_makes_a_private_file),
         cmocka_unit_test(socket_refuses_a_path_in_use),
         cmocka_unit_test(socket_replaces_a_stale_file),
