@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,6 +35,8 @@
 #define STATE_QUEUE_BYTES ((uint64_t)64 << 20)
 #define STUCK_S 30.0
 #define DRAIN_S 10.0
+#define DESCRIPTORS 16384
+#define DESCRIPTORS_FEW 1024
 
 /* One sidecar process: what serve.h does not need to know. */
 struct sidecar {
@@ -170,6 +173,20 @@ static enum status prepare_endpoint(struct sidecar *s, struct error *err)
     if (!st)
         st = auth_self_test(s->auth, s->context, s->secret, err);
     return st;
+}
+
+/* A descriptor a peer, and at the end of them the I/O thread would spin: as many as we may. */
+static void raise_descriptors(const struct log *log)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < DESCRIPTORS_FEW)
+        log_event(log, LOG_WARNING, "descriptors",
+                  "%llu files may be open at a time (ulimit -n): every connection needs one",
+                  (unsigned long long)limit.rlim_cur);
 }
 
 static uint64_t machine_memory(void)
@@ -509,6 +526,7 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     serve->log = &cli->log;
     atomic_store_explicit(&serve->storage_ok, true, memory_order_relaxed);
     pthread_mutex_init(&serve->figures_lock, NULL);
+    raise_descriptors(&cli->log);
     st = recipe_args_load(&s->recipe, path, args, err);
     if (!st)
         st = cli_start_workers(cli, s->recipe.resources.threads, err);

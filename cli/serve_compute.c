@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "cli/serve.h"
 #include "curator/curate.h"
+#include "curator/labels.h"
 
 void encoded_free(void *p)
 {
@@ -139,7 +140,8 @@ static enum status score(struct serve *serve, const struct message *message,
                      serve->kernels, serve->workers, &wrong);
 
     if (st == STATUS_INVALID) {
-        fault_set(fault, E_BAD_TENSOR, result.field, "%s", wrong.message);
+        fault_set(fault, result.field ? E_BAD_TENSOR : E_BAD_HEADER, result.field, "%s",
+                  wrong.message);
         return STATUS_OK;
     }
     if (st)
@@ -157,6 +159,23 @@ static enum status score(struct serve *serve, const struct message *message,
     batch_plan_release(&plan);
     curate_result_release(&result);
     return st;
+}
+
+/* One vector a sample against probes of tokens: refused before it is encoded, and before a SUBMIT
+ * gets into the pool, where nobody could say any more how it came about. */
+static void check_pooled(const struct serve *serve, struct fault *fault)
+{
+    const struct model *model = &serve->model;
+    int input = serve->recipe->sae.input;
+    struct error err = {0};
+    enum status st = STATUS_OK;
+
+    if (model->quality_source == MODEL_SCORE_PROBE)
+        st = labels_check_pooled(&model->quality, "quality.probe", input, &err);
+    if (!st && model->difficulty_source == MODEL_SCORE_PROBE)
+        st = labels_check_pooled(&model->difficulty, "difficulty.probe", input, &err);
+    if (st)
+        fault_set(fault, E_BAD_TENSOR, "act", "%s", err.message);
 }
 
 static enum status compute(struct serve *serve, struct request *request, struct serve_input *input,
@@ -178,6 +197,8 @@ static enum status compute(struct serve *serve, struct request *request, struct 
         recipe = copy;
     }
     st = serve_input_read(input, serve, message, fault, err);
+    if (!st && !fault->code && input->candidates.form == CANDIDATES_POOLED)
+        check_pooled(serve, fault);
     if (!st && !fault->code)
         st = candidates_encode(serve->encoder, &encoded->vectors, &input->candidates,
                                kind == KIND_SUBMIT ? CANDIDATES_KEPT : CANDIDATES_ONCE, err);

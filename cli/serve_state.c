@@ -20,6 +20,7 @@ struct call {
     const struct message *message;
     uint64_t session, request;
     struct hash128 digest;
+    size_t bytes;
     const char *user;
     struct message_out *out;
     struct fault *fault;
@@ -510,11 +511,14 @@ static bool answers_again(unsigned kind, const struct message_out *out)
     return kind == KIND_FETCH || kind == KIND_ATTACH || (kind == KIND_SAVE && out->n_tensors);
 }
 
+/* This request is over when its answer arrives: its own bytes are free again then. */
 static void append_credit(struct call *call)
 {
     if (call->message->envelope.kind == KIND_SUBMIT)
-        text_appendf(&call->out->header, ",\"credit\":%llu",
-                     (unsigned long long)server_session_credit(call->serve->server, call->session));
+        text_appendf(
+            &call->out->header, ",\"credit\":%llu",
+            (unsigned long long)(server_session_credit(call->serve->server, call->session) +
+                                 call->bytes));
 }
 
 static enum status dispatch(struct call *call, struct encoded *encoded, struct error *err)
@@ -663,6 +667,7 @@ enum handle_outcome serve_handle(void *context, enum lane lane, struct request *
         .session = request->message.envelope.session,
         .request = request->message.envelope.request,
         .digest = request->digest,
+        .bytes = request->bytes,
         .user = request->user,
         .out = out,
         .fault = fault,
