@@ -32,11 +32,6 @@ def python_with_torch():
     return None
 
 
-def knows_serve():
-    done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=60)
-    return re.search(r"^\s*(saerl )?serve\b", done.stdout, re.M) is not None
-
-
 class Tasks(unittest.TestCase):
     def test_answers_are_right_and_fit(self):
         rng = random.Random(3)
@@ -80,8 +75,6 @@ class Loop(unittest.TestCase):
         if not self.python:
             self.skipTest("no Python with torch, numpy and zmq (python3-torch python3-numpy "
                           "python3-zmq)")
-        if not knows_serve():
-            self.skipTest("this program has no verb 'serve'")
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="saerl-test-"))
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
 
