@@ -113,7 +113,8 @@ const char *server_endpoint(const struct server *server); /* with the port that 
 
 /*
  * Active sessions. A session is bound to the user who said HELLO: adding it again for another, or
- * when it is fenced, is STATUS_CONFLICT. STATUS_NOMEM, also when there are 65,536. From any thread.
+ * when it is fenced, is STATUS_CONFLICT. STATUS_NOMEM. Of more than 65,536 the one that was silent
+ * for longest is forgotten. From any thread.
  */
 enum session_state {
     SESSION_UNKNOWN,

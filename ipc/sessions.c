@@ -12,7 +12,8 @@ enum {
 };
 
 struct session {
-    struct session *next;
+    struct session *next;          /* of its bucket */
+    struct session *older, *newer; /* by when it was last heard of */
     uint64_t id;
     enum session_state state;
     size_t requests[LANE_COUNT];
@@ -27,6 +28,7 @@ struct sessions {
 
     pthread_mutex_t lock; /* guards all below */
     struct session *buckets[BUCKETS];
+    struct session *oldest, *newest;
     struct session *strangers; /* whose session is 0 */
     size_t n;
     size_t requests[LANE_COUNT];
@@ -93,29 +95,43 @@ static struct session **find(struct sessions *t, uint64_t id)
     return at;
 }
 
+static void leave_order(struct sessions *t, struct session *s)
+{
+    *(s->older ? &s->older->newer : &t->oldest) = s->newer;
+    *(s->newer ? &s->newer->older : &t->newest) = s->older;
+    s->older = s->newer = NULL;
+}
+
+static void join_order(struct sessions *t, struct session *s)
+{
+    s->older = t->newest;
+    *(t->newest ? &t->newest->newer : &t->oldest) = s;
+    t->newest = s;
+}
+
 static void unlink_session(struct sessions *t, struct session **at)
 {
     struct session *s = *at;
 
     *at = s->next;
+    leave_order(t, s);
     t->n--;
     s->removed = true;
     if (s->tickets == 0)
         mem_free(s);
 }
 
-/* Fenced sessions are kept to say so; when there are too many, they become unknown. */
+/* The one that was silent for longest goes: peers come and leave without a BYE, and one that is
+ * still there says HELLO again when it is told so. */
 static bool make_room(struct sessions *t)
 {
-    for (size_t i = 0; i < BUCKETS; i++) {
-        for (struct session **at = &t->buckets[i]; *at; at = &(*at)->next) {
-            if ((*at)->state == SESSION_FENCED) {
-                unlink_session(t, at);
-                return true;
-            }
-        }
-    }
-    return false;
+    struct session *s = t->oldest;
+
+    while (s && s->tickets)
+        s = s->newer;
+    if (s)
+        unlink_session(t, find(t, s->id));
+    return s != NULL;
 }
 
 static enum status add(struct sessions *t, uint64_t id, const char *user, struct error *err)
@@ -138,6 +154,7 @@ static enum status add(struct sessions *t, uint64_t id, const char *user, struct
         return error_nomem(err);
     at = find(t, id); /* making room may have moved the end of the chain */
     *at = s;
+    join_order(t, s);
     t->n++;
     return STATUS_OK;
 }
@@ -201,10 +218,14 @@ enum protocol_error sessions_check(struct sessions *t, uint64_t id, const char *
                                    struct fault *fault)
 {
     enum protocol_error e = E_NONE;
-    const struct session *s;
+    struct session *s;
 
     pthread_mutex_lock(&t->lock);
     s = *find(t, id);
+    if (s) {
+        leave_order(t, s);
+        join_order(t, s);
+    }
     if (!s || strcmp(s->user, user) != 0)
         e = unknown(fault, id);
     else if (s->state == SESSION_FENCED)

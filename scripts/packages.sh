@@ -25,7 +25,7 @@ clang-format-14 clang-tidy-14
 cppcheck
 git
 libc6-dbg valgrind
-python3-numpy python3-zmq
+python3-numpy python3-torch python3-zmq
 shellcheck
 sqlite3
 strace systemd

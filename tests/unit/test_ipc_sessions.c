@@ -142,19 +142,20 @@ static void sessions_bound_requests(void **state)
     sessions_free(t);
 }
 
-static void sessions_forget_fenced_ones_when_there_are_too_many(void **state)
+static void sessions_forget_who_was_silent_for_longest(void **state)
 {
     struct sessions *t = sessions_of(SESSIONS_MAX);
-    struct error err = {0};
+    struct ticket ticket;
 
     (void)state;
-    assert_int_equal(sessions_add(t, SESSIONS_MAX + 1, "user", &err), STATUS_NOMEM);
-    assert_non_null(strstr(err.message, "65536 sessions"));
-    sessions_fence(t, 77);
+    assert_int_equal(check(t, 1, "user"), E_NONE); /* heard of again: 2 is the oldest now */
+    assert_int_equal(admit(t, 2, LANE_STATE, 1, &ticket), E_NONE); /* but has something inside */
     assert_int_equal(sessions_add(t, SESSIONS_MAX + 1, "user", NULL), STATUS_OK);
-    assert_int_equal(check(t, 77, "user"), E_NO_SESSION);
+    sessions_return(t, &ticket);
     for (uint64_t id = 1; id <= SESSIONS_MAX + 1; id++)
-        assert_int_equal(check(t, id, "user"), id == 77 ? E_NO_SESSION : E_NONE);
+        assert_int_equal(check(t, id, "user"), id == 3 ? E_NO_SESSION : E_NONE);
+    assert_int_equal(sessions_add(t, SESSIONS_MAX + 2, "user", NULL), STATUS_OK);
+    assert_int_equal(check(t, 1, "user"), E_NO_SESSION);
     sessions_free(t);
 }
 
@@ -184,7 +185,7 @@ int main(void)
         cmocka_unit_test(sessions_bound_bytes_of_compute),
         cmocka_unit_test(sessions_keep_state_apart),
         cmocka_unit_test(sessions_bound_requests),
-        cmocka_unit_test(sessions_forget_fenced_ones_when_there_are_too_many),
+        cmocka_unit_test(sessions_forget_who_was_silent_for_longest),
         cmocka_unit_test(sessions_survive_failing_allocations),
     };
 
