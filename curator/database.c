@@ -57,34 +57,30 @@ static enum status status_of(int code)
     }
 }
 
-/* The last failure of SQLite in words. */
+/* `code` of the call that failed, in words: SQLite's own of the connection, if they are about it.
+ */
 static enum status fail(struct database *db, int code, struct error *err)
 {
     int extended = db->handle ? sqlite3_extended_errcode(db->handle) : code;
-    const char *words;
-    int reason = 0;
+    bool same = (extended & 0xff) == (code & 0xff);
+    const char *words = db->handle && same ? sqlite3_errmsg(db->handle) : sqlite3_errstr(code);
+    int reason = db->handle && same ? sqlite3_system_errno(db->handle) : 0;
 
-    if ((extended & 0xff) != (code & 0xff))
-        extended = code;
-    words = db->handle && extended != code ? sqlite3_errmsg(db->handle) : sqlite3_errstr(code);
-    if (db->handle && (extended & 0xff) == (sqlite3_errcode(db->handle) & 0xff))
-        words = sqlite3_errmsg(db->handle);
-    db->status = status_of(extended);
-    if (extended == SQLITE_IOERR_FSYNC || extended == SQLITE_IOERR_DIR_FSYNC ||
-        db->status == STATUS_FORMAT)
+    if (same)
+        code = extended;
+    db->status = status_of(code);
+    if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC || db->status == STATUS_FORMAT)
         db->broken = true;
     if (db->status == STATUS_NOMEM)
         return error_nomem(err);
     if (db->status == STATUS_FORMAT)
         return error_set(err, STATUS_FORMAT, "%s: the database is damaged (%s)%s", db->path, words,
                          db->advice);
-    if ((extended & 0xff) == SQLITE_BUSY)
+    if ((code & 0xff) == SQLITE_BUSY)
         return error_set(err, STATUS_IO, "%s: another program has been writing to it for %d s",
                          db->path, BUSY_MS / 1000);
-    if (db->handle)
-        reason = sqlite3_system_errno(db->handle);
     if (db->status == STATUS_IO && reason)
-        return error_set(err, db->status, "%s: %s (%s)", db->path, words, strerror(reason));
+        return error_set(err, STATUS_IO, "%s: %s (%s)", db->path, words, strerror(reason));
     return error_set(err, db->status, "%s: %s", db->path, words);
 }
 

@@ -43,41 +43,39 @@ enum database_access {
 MUST_CHECK
 enum status database_open(struct database **database, const char *path, enum database_access access,
                           int cache, const char *advice, struct error *err);
-void database_close(struct database *database); /* accepts NULL */
+void database_close(struct database *db); /* accepts NULL */
 
 /* One or several statements without parameters and results. */
-MUST_CHECK enum status database_script(struct database *database, const char *sql,
-                                       struct error *err);
+MUST_CHECK enum status database_script(struct database *db, const char *sql, struct error *err);
 
-MUST_CHECK enum status database_begin(struct database *database, struct error *err);
-MUST_CHECK enum status database_commit(struct database *database, struct error *err);
-void database_rollback(struct database *database); /* also of what SQLite has rolled back itself */
-bool database_in_transaction(const struct database *database);
-uint64_t database_changes(const struct database *database); /* rows changed since it was opened */
+MUST_CHECK enum status database_begin(struct database *db, struct error *err);
+MUST_CHECK enum status database_commit(struct database *db, struct error *err);
+void database_rollback(struct database *db); /* also of what SQLite has rolled back itself */
+bool database_in_transaction(const struct database *db);
+uint64_t database_changes(const struct database *db); /* rows changed since it was opened */
 
 /*
  * A sync failed, or the file is damaged: what the disk holds cannot be known from in here. Stays
  * true.
  */
-bool database_broken(const struct database *database);
-enum status database_status(const struct database *database); /* of the last failure */
+bool database_broken(const struct database *db);
+enum status database_status(const struct database *db); /* of the last failure */
 
 /*
  * Move pages from the WAL into the database once the WAL has more than `pages_min`, without waiting
  * for readers. A failure other than a broken sync costs nothing: it is tried again.
  */
 MUST_CHECK
-enum status database_checkpoint(struct database *database, int pages_min, struct error *err);
+enum status database_checkpoint(struct database *db, int pages_min, struct error *err);
 
-int database_wal_pages(const struct database *database); /* after the last commit */
+int database_wal_pages(const struct database *db); /* after the last commit */
 
 /* Reset, with no parameter bound. NULL on failure. */
-struct statement *database_statement(struct database *database, const char *sql, struct error *err);
+struct statement *database_statement(struct database *db, const char *sql, struct error *err);
 
 /* The same for one use, prepared anew: statement_finish() ends it, before the database is closed.
  */
-struct statement *database_statement_once(struct database *database, const char *sql,
-                                          struct error *err);
+struct statement *database_statement_once(struct database *db, const char *sql, struct error *err);
 void statement_finish(struct statement *statement); /* accepts NULL */
 
 /* The next parameter. Bytes are borrowed until the statement was stepped to its end or reset. */

@@ -3,12 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
+#include "curator/ledger_rows.h"
 #include "curator/ledger_state.h"
 
 /* Up to here every number is compared with every other; beyond, a set is kept. */
 #define COMPARED_MAX 64
+
+/* Rollouts in memory at once, 24 bytes each, when all are visited. */
+#define VISITED_AT_ONCE ((uint64_t)2 << 20)
 
 static enum status parse_items(struct ledger *ledger, const struct statement *st, int column,
                                size_t *n, struct error *err)
@@ -103,8 +106,8 @@ static enum status sort_out(struct ledger *ledger, size_t *n_items, uint64_t eve
 }
 
 /* Key, numbers that sum up items [n > 0], and their text. */
-static enum status put_feedback(struct ledger *ledger, struct statement *st,
-                                const struct rollout_item *items, size_t n, struct error *err)
+enum status ledger_put_items(struct ledger *ledger, struct statement *st,
+                             const struct rollout_item *items, size_t n, struct error *err)
 {
     double sum = 0.0, min = (double)items[0].rollout.reward, max = min;
     uint64_t last_event = 0;
@@ -165,8 +168,8 @@ static enum status read_feedback(struct ledger *ledger, int64_t run, uint64_t se
     return status;
 }
 
-static enum status write_feedback(struct ledger *ledger, int64_t run, uint64_t seq, uint64_t sid,
-                                  size_t n_items, struct error *err)
+enum status ledger_write_items(struct ledger *ledger, int64_t run, uint64_t seq, uint64_t sid,
+                               size_t n_items, struct error *err)
 {
     struct statement *st = database_statement(ledger->db, insert_feedback, err);
 
@@ -175,7 +178,7 @@ static enum status write_feedback(struct ledger *ledger, int64_t run, uint64_t s
     bind_i64(st, run);
     bind_u64(st, seq);
     bind_u64(st, sid);
-    return put_feedback(ledger, st, ledger->items, n_items, err);
+    return ledger_put_items(ledger, st, ledger->items, n_items, err);
 }
 
 enum status ledger_feedback_add(struct ledger *ledger, int64_t run, uint64_t seq, uint64_t sid,
@@ -195,17 +198,13 @@ enum status ledger_feedback_add(struct ledger *ledger, int64_t run, uint64_t seq
     n_before = n_items;
     status = sort_out(ledger, &n_items, event, rollouts, n, fate, err);
     if (!status && n_items > n_before)
-        status = write_feedback(ledger, run, seq, sid, n_items, err);
+        status = ledger_write_items(ledger, run, seq, sid, n_items, err);
     return status;
 }
 
-struct place {
-    uint64_t sid, seq;
-};
-
 static int compare_places(const void *a, const void *b)
 {
-    const struct place *x = a, *y = b;
+    const struct ledger_place *x = a, *y = b;
 
     if (x->sid != y->sid)
         return x->sid < y->sid ? -1 : 1;
@@ -213,8 +212,8 @@ static int compare_places(const void *a, const void *b)
 }
 
 /* (sid, seq) of statement rows; `sql` takes the run and, if it has another parameter, `bound`. */
-static enum status list_places(struct ledger *ledger, const char *sql, int64_t run,
-                               const uint64_t *bound, struct place **places, size_t *n,
+enum status ledger_list_places(struct ledger *ledger, const char *sql, int64_t run,
+                               const uint64_t *bound, struct ledger_place **places, size_t *n,
                                struct error *err)
 {
     struct statement *st = database_statement(ledger->db, sql, err);
@@ -233,7 +232,7 @@ static enum status list_places(struct ledger *ledger, const char *sql, int64_t r
         if (status || !row)
             break;
         if (mem_grow((void **)places, &capacity, *n + 1, sizeof(**places)))
-            (*places)[(*n)++] = (struct place){column_u64(st, 0), column_u64(st, 1)};
+            (*places)[(*n)++] = (struct ledger_place){column_u64(st, 0), column_u64(st, 1)};
         else
             status = error_nomem(err);
     }
@@ -249,7 +248,7 @@ static enum status list_places(struct ledger *ledger, const char *sql, int64_t r
 }
 
 /* Listed a moment ago in the same transaction: not there means that the tree is damaged. */
-static enum status read_place(struct ledger *ledger, int64_t run, struct place place,
+enum status ledger_read_place(struct ledger *ledger, int64_t run, struct ledger_place place,
                               size_t *n_items, struct error *err)
 {
     bool found;
@@ -262,45 +261,152 @@ static enum status read_place(struct ledger *ledger, int64_t run, struct place p
     return status;
 }
 
-static enum status visit_places(struct ledger *ledger, const char *sql, int64_t run,
-                                const uint64_t *bound, ledger_rollout_visit *visit, void *context,
-                                struct error *err)
+/* Rollouts of a range of prompts, in the order of the file, and where each prompt's are. */
+struct gathered {
+    struct group {
+        uint64_t sid, seq;
+        size_t first, n;
+    } * groups;
+    size_t n_groups, groups_capacity;
+    struct ledger_rollout *rollouts;
+    size_t n_rollouts, rollouts_capacity;
+};
+
+static int compare_groups(const void *a, const void *b)
 {
-    enum status status = ledger_ready(ledger, err);
-    struct ledger_rollout *rollouts = NULL;
-    struct place *places = NULL;
-    size_t n = 0, n_items, capacity = 0;
+    const struct group *x = a, *y = b;
+
+    if (x->sid != y->sid)
+        return x->sid < y->sid ? -1 : 1;
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+static enum status gather_row(struct ledger *ledger, const struct statement *st,
+                              struct gathered *gathered, struct error *err)
+{
+    enum status status = statement_verify(st, "feedback", err);
+    size_t n;
 
     if (!status)
-        status = list_places(ledger, sql, run, bound, &places, &n, err);
-    for (size_t i = 0; !status && i < n; i++) {
-        status = read_place(ledger, run, places[i], &n_items, err);
-        if (!status && !mem_grow((void **)&rollouts, &capacity, n_items, sizeof(*rollouts)))
-            status = error_nomem(err);
-        for (size_t j = 0; !status && j < n_items; j++)
-            rollouts[j] = ledger->items[j].rollout;
-        if (!status)
-            status = visit(context, places[i].sid, places[i].seq, rollouts, n_items, err);
+        status = parse_items(ledger, st, 8, &n, err);
+    if (status)
+        return status;
+    if (!mem_grow((void **)&gathered->groups, &gathered->groups_capacity, gathered->n_groups + 1,
+                  sizeof(*gathered->groups)) ||
+        !mem_grow((void **)&gathered->rollouts, &gathered->rollouts_capacity,
+                  gathered->n_rollouts + n, sizeof(*gathered->rollouts)))
+        return error_nomem(err);
+    gathered->groups[gathered->n_groups++] = (struct group){
+        .seq = column_u64(st, 1), .sid = column_u64(st, 2), .first = gathered->n_rollouts, .n = n};
+    for (size_t i = 0; i < n; i++)
+        gathered->rollouts[gathered->n_rollouts++] = ledger->items[i].rollout;
+    return STATUS_OK;
+}
+
+/* Prompts first <= sid <= last of a run, or of one batch of it, read in the order of the file. */
+static enum status gather(struct ledger *ledger, const char *sql, int64_t run, const uint64_t *seq,
+                          uint64_t first, uint64_t last, struct gathered *gathered,
+                          struct error *err)
+{
+    struct statement *st = database_statement(ledger->db, sql, err);
+    enum status status = STATUS_OK;
+
+    gathered->n_groups = gathered->n_rollouts = 0;
+    if (!st)
+        return database_status(ledger->db);
+    bind_i64(st, run);
+    if (seq)
+        bind_u64(st, *seq);
+    for (bool row = true; !status && row;) {
+        status = statement_step(st, &row, err);
+        if (!status && row && column_u64(st, 2) >= first && column_u64(st, 2) <= last)
+            status = gather_row(ledger, st, gathered, err);
     }
-    mem_free(rollouts);
-    mem_free(places);
+    statement_reset(st);
+    if (!status && gathered->n_groups)
+        qsort(gathered->groups, gathered->n_groups, sizeof(*gathered->groups), compare_groups);
     return status;
 }
 
+static enum status visit_gathered(const struct gathered *gathered, ledger_rollout_visit *visit,
+                                  void *context, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; !status && i < gathered->n_groups; i++)
+        status = visit(context, gathered->groups[i].sid, gathered->groups[i].seq,
+                       gathered->rollouts + gathered->groups[i].first, gathered->groups[i].n, err);
+    return status;
+}
+
+static void release_gathered(struct gathered *gathered)
+{
+    mem_free(gathered->groups);
+    mem_free(gathered->rollouts);
+}
+
+static int compare_prompts(const void *a, const void *b)
+{
+    const struct ledger_prompt *x = a, *y = b;
+
+    return x->sid < y->sid ? -1 : x->sid > y->sid;
+}
+
+#define SELECT_FEEDBACK                                                                            \
+    "SELECT run, seq, sid, last_event, rollouts, reward_sum, reward_min, reward_max, items,"       \
+    " checksum FROM feedback WHERE run = ?"
+
+/*
+ * Rows lie in the order of batches, visits are in that of prompts. Looking each row up by itself
+ * takes many times what reading the whole table does, so it is read once for every VISITED_AT_ONCE
+ * rollouts; the posteriors tell which prompts make up as many.
+ */
 enum status ledger_feedback_each(struct ledger *ledger, int64_t run, ledger_rollout_visit *visit,
                                  void *context, struct error *err)
 {
-    static const char sql[] = "SELECT sid, seq FROM feedback WHERE run = ?";
+    static const char sql[] = SELECT_FEEDBACK;
+    struct ledger_prompt *prompts;
+    struct gathered gathered = {0};
+    uint64_t first = 0, sum = 0;
+    enum status status;
+    size_t n;
 
-    return visit_places(ledger, sql, run, NULL, visit, context, err);
+    status = ledger_prompts(ledger, run, &prompts, &n, err);
+    if (!status && n)
+        qsort(prompts, n, sizeof(*prompts), compare_prompts);
+    for (size_t i = 0; !status && i <= n; i++) {
+        bool end = i == n;
+
+        sum += end ? 0 : prompts[i].rollouts;
+        if (!end && sum < VISITED_AT_ONCE)
+            continue;
+        status = gather(ledger, sql, run, NULL, first, end ? UINT64_MAX : prompts[i].sid, &gathered,
+                        err);
+        if (!status)
+            status = visit_gathered(&gathered, visit, context, err);
+        if (!end && prompts[i].sid == UINT64_MAX)
+            break;
+        first = end ? 0 : prompts[i].sid + 1;
+        sum = 0;
+    }
+    release_gathered(&gathered);
+    mem_free(prompts);
+    return status;
 }
 
 enum status ledger_feedback_batch(struct ledger *ledger, int64_t run, uint64_t seq,
                                   ledger_rollout_visit *visit, void *context, struct error *err)
 {
-    static const char sql[] = "SELECT sid, seq FROM feedback WHERE run = ? AND seq = ?";
+    static const char sql[] = SELECT_FEEDBACK " AND seq = ?";
+    enum status status = ledger_ready(ledger, err);
+    struct gathered gathered = {0};
 
-    return visit_places(ledger, sql, run, &seq, visit, context, err);
+    if (!status)
+        status = gather(ledger, sql, run, &seq, 0, UINT64_MAX, &gathered, err);
+    if (!status)
+        status = visit_gathered(&gathered, visit, context, err);
+    release_gathered(&gathered);
+    return status;
 }
 
 enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
@@ -377,44 +483,7 @@ enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_pro
     return status;
 }
 
-/* Copy the rows that `select` gives for (run, bound), with the branch as their second column. */
-static enum status abandon(struct ledger *ledger, const char *select, const char *insert,
-                           int64_t run, uint64_t branch, const uint64_t *bound, size_t n_bound,
-                           uint64_t *n, struct error *err)
-{
-    struct statement *from = database_statement(ledger->db, select, err);
-    enum status status = STATUS_OK;
-
-    *n = 0;
-    if (!from)
-        return database_status(ledger->db);
-    bind_i64(from, run);
-    for (size_t i = 0; i < n_bound; i++)
-        bind_u64(from, bound[i]);
-    for (bool row = true; !status && row;) {
-        struct statement *to;
-
-        status = statement_step(from, &row, err);
-        if (status || !row)
-            break;
-        to = database_statement(ledger->db, insert, err);
-        if (!to) {
-            status = database_status(ledger->db);
-            break;
-        }
-        bind_column(to, from, 0);
-        bind_u64(to, branch);
-        for (int i = 1; i < statement_columns(from); i++)
-            bind_column(to, from, i);
-        bind_checksum(to);
-        status = statement_run(to, err);
-        (*n)++;
-    }
-    statement_reset(from);
-    return status;
-}
-
-static enum status run_bound(struct ledger *ledger, const char *sql, int64_t run,
+enum status ledger_run_bound(struct ledger *ledger, const char *sql, int64_t run,
                              const uint64_t *bound, size_t n_bound, struct error *err)
 {
     struct statement *st = database_statement(ledger->db, sql, err);
@@ -427,187 +496,6 @@ static enum status run_bound(struct ledger *ledger, const char *sql, int64_t run
     return statement_run(st, err);
 }
 
-static enum status abandon_batches(struct ledger *ledger, int64_t run, uint64_t branch,
-                                   uint64_t next_seq, uint64_t *n, struct error *err)
-{
-    static const char select[] =
-        "SELECT run, seq, epoch, prompts, wanted, exhausted, fallback, items FROM batches"
-        " WHERE run = ? AND seq >= ?";
-    static const char insert[] =
-        "INSERT INTO abandoned_batches(run, branch, seq, epoch, prompts, wanted, exhausted,"
-        " fallback, items, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    static const char drop[] = "DELETE FROM batches WHERE run = ? AND seq >= ?";
-    enum status status = abandon(ledger, select, insert, run, branch, &next_seq, 1, n, err);
-
-    if (!status)
-        status = run_bound(ledger, drop, run, &next_seq, 1, err);
-    return status;
-}
-
-static enum status abandon_snapshots(struct ledger *ledger, int64_t run, uint64_t branch,
-                                     uint64_t next_seq, uint64_t event, struct error *err)
-{
-    static const char select[] =
-        "SELECT run, tag, next_seq, consumed_seq, event, hash, saved FROM snapshots"
-        " WHERE run = ? AND (next_seq > ? OR event > ?)";
-    static const char insert[] =
-        "INSERT INTO abandoned_snapshots(run, branch, tag, next_seq, consumed_seq, event, hash,"
-        " saved, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    static const char drop[] =
-        "DELETE FROM snapshots WHERE run = ? AND (next_seq > ? OR event > ?)";
-    uint64_t bound[2] = {next_seq, event}, n;
-    enum status status = abandon(ledger, select, insert, run, branch, bound, 2, &n, err);
-
-    if (!status)
-        status = run_bound(ledger, drop, run, bound, 2, err);
-    return status;
-}
-
-/* Items after `event` go to the end of ledger->items, both parts in their order. */
-static enum status partition(struct ledger *ledger, size_t n, uint64_t event, size_t *n_kept,
-                             struct error *err)
-{
-    struct rollout_item *gone = mem_alloc(n, sizeof(*gone));
-    size_t kept = 0, n_gone = 0;
-
-    if (!gone)
-        return error_nomem(err);
-    for (size_t i = 0; i < n; i++) {
-        if (ledger->items[i].event > event)
-            gone[n_gone++] = ledger->items[i];
-        else
-            ledger->items[kept++] = ledger->items[i];
-    }
-    memcpy(ledger->items + kept, gone, n_gone * sizeof(*gone));
-    mem_free(gone);
-    *n_kept = kept;
-    return STATUS_OK;
-}
-
-/* One prompt in one batch: all of its rollouts may go, or those that came later. */
-static enum status abandon_rollouts(struct ledger *ledger, int64_t run, uint64_t branch,
-                                    uint64_t event, struct place place, uint64_t *dropped,
-                                    struct error *err)
-{
-    static const char insert[] =
-        "INSERT INTO abandoned_feedback(run, branch, seq, sid, last_event, rollouts, reward_sum,"
-        " reward_min, reward_max, items, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    static const char drop[] = "DELETE FROM feedback WHERE run = ? AND seq = ? AND sid = ?";
-    size_t n_items, kept = 0;
-    struct statement *st;
-    enum status status = read_place(ledger, run, place, &n_items, err);
-
-    if (!status)
-        status = partition(ledger, n_items, event, &kept, err);
-    if (status || kept == n_items)
-        return status;
-    st = database_statement(ledger->db, insert, err);
-    if (!st)
-        return database_status(ledger->db);
-    bind_i64(st, run);
-    bind_u64(st, branch);
-    bind_u64(st, place.seq);
-    bind_u64(st, place.sid);
-    status = put_feedback(ledger, st, ledger->items + kept, n_items - kept, err);
-    *dropped += n_items - kept;
-    if (!status && kept)
-        return write_feedback(ledger, run, place.seq, place.sid, kept, err);
-    if (!status)
-        status = run_bound(ledger, drop, run, (uint64_t[2]){place.seq, place.sid}, 2, err);
-    return status;
-}
-
-static enum status abandon_feedback(struct ledger *ledger, int64_t run, uint64_t branch,
-                                    uint64_t event, uint64_t *dropped, struct error *err)
-{
-    static const char sql[] = "SELECT sid, seq FROM feedback WHERE run = ? AND last_event > ?";
-    struct place *places;
-    enum status status;
-    size_t n;
-
-    *dropped = 0;
-    status = list_places(ledger, sql, run, &event, &places, &n, err);
-    for (size_t i = 0; !status && i < n; i++)
-        status = abandon_rollouts(ledger, run, branch, event, places[i], dropped, err);
-    mem_free(places);
-    return status;
-}
-
-static enum status note_rewind(struct ledger *ledger, int64_t run, uint64_t branch,
-                               uint64_t next_seq, uint64_t event, uint64_t batches,
-                               uint64_t rollouts, struct error *err)
-{
-    static const char sql[] = "INSERT INTO rewinds(run, branch, at, next_seq, event, batches,"
-                              " rollouts, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-    struct statement *st = database_statement(ledger->db, sql, err);
-    char now[32];
-
-    if (!st)
-        return database_status(ledger->db);
-    clock_utc(now, sizeof(now));
-    bind_i64(st, run);
-    bind_u64(st, branch);
-    bind_string(st, now);
-    bind_u64(st, next_seq);
-    bind_u64(st, event);
-    bind_u64(st, batches);
-    bind_u64(st, rollouts);
-    bind_checksum(st);
-    return statement_run(st, err);
-}
-
-enum status ledger_rewind(struct ledger *ledger, int64_t run, uint64_t next_seq, uint64_t event,
-                          const struct ledger_prompt *prompts, size_t n, uint64_t *dropped_batches,
-                          uint64_t *dropped_rollouts, struct error *err)
-{
-    static const char drop[] = "DELETE FROM prompts WHERE run = ?";
-    enum status status = ledger_ready(ledger, err);
-    uint64_t branch = 0;
-
-    *dropped_batches = *dropped_rollouts = 0;
-    if (!status)
-        status = ledger_run_branch(ledger, run, &branch, err);
-    if (!status)
-        status = abandon_batches(ledger, run, branch, next_seq, dropped_batches, err);
-    if (!status)
-        status = abandon_feedback(ledger, run, branch, event, dropped_rollouts, err);
-    if (!status)
-        status = abandon_snapshots(ledger, run, branch, next_seq, event, err);
-    if (!status)
-        status = run_bound(ledger, drop, run, NULL, 0, err);
-    for (size_t i = 0; !status && i < n; i++)
-        status = ledger_prompt_put(ledger, run, &prompts[i], err);
-    if (!status)
-        status = note_rewind(ledger, run, branch, next_seq, event, *dropped_batches,
-                             *dropped_rollouts, err);
-    return status;
-}
-
-enum status ledger_reaches(struct ledger *ledger, int64_t run, uint64_t branch, uint64_t next_seq,
-                           uint64_t event, bool *reaches, struct error *err)
-{
-    static const char sql[] = "SELECT 1 FROM rewinds WHERE run = ? AND branch > ?"
-                              " AND (next_seq < ? OR event < ?)";
-    enum status status = ledger_ready(ledger, err);
-    struct statement *st;
-    bool row;
-
-    *reaches = false;
-    if (status)
-        return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
-    bind_i64(st, run);
-    bind_u64(st, branch);
-    bind_u64(st, next_seq);
-    bind_u64(st, event);
-    status = statement_step(st, &row, err);
-    *reaches = !status && !row;
-    statement_reset(st);
-    return status;
-}
-
 enum status ledger_suspects_put(struct ledger *ledger, int64_t run,
                                 const struct ledger_suspect *suspects, size_t n, struct error *err)
 {
@@ -616,7 +504,7 @@ enum status ledger_suspects_put(struct ledger *ledger, int64_t run,
     enum status status = ledger_ready(ledger, err);
 
     if (!status)
-        status = run_bound(ledger, drop, run, NULL, 0, err);
+        status = ledger_run_bound(ledger, drop, run, NULL, 0, err);
     for (size_t i = 0; !status && i < n; i++) {
         struct statement *st = database_statement(ledger->db, sql, err);
         char answer[17];

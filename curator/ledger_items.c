@@ -149,19 +149,22 @@ static bool accept_null(struct cursor *c)
     return true;
 }
 
+static bool at_digit(const struct cursor *c)
+{
+    return c->p < c->end && *c->p >= '0' && *c->p <= '9';
+}
+
 static uint64_t read_u64(struct cursor *c, uint64_t max)
 {
     const char *first = c->p;
     uint64_t x = 0;
 
-    for (; !c->bad && c->p < c->end && *c->p >= '0' && *c->p <= '9'; c->p++) {
-        uint64_t digit = (uint64_t)(*c->p - '0');
-
-        if (x > (max - digit) / 10)
-            c->bad = true;
-        x = x * 10 + digit;
-    }
-    if (c->p == first || (*first == '0' && c->p - first > 1))
+    if (c->bad)
+        return 0;
+    /* 19 digits fit; a twentieth is refused below, whatever it made of x. */
+    for (; at_digit(c); c->p++)
+        x = x * 10 + (uint64_t)(*c->p - '0');
+    if (c->p == first || c->p - first > 19 || x > max || (*first == '0' && c->p - first > 1))
         c->bad = true;
     return c->bad ? 0 : x;
 }
@@ -178,47 +181,58 @@ static int32_t read_i32_or_null(struct cursor *c)
     return accept_null(c) ? -1 : (int32_t)read_u64(c, INT32_MAX);
 }
 
-static float read_float(struct cursor *c)
+static bool in_number(char byte)
 {
-    size_t n = 0, decimals = 0, n_digits = 0;
-    bool negative, point = false;
-    uint32_t whole = 0;
-    char number[40];
-    char *after;
+    return (byte >= '0' && byte <= '9') || byte == '.' || byte == '-' || byte == '+' ||
+           byte == 'e' || byte == 'E';
+}
+
+/* Any decimal, by the library. */
+static float read_any_float(struct cursor *c)
+{
+    char number[40], *after;
+    size_t n = 0;
     float x;
 
-    while (!c->bad && c->p + n < c->end && c->p[n] && strchr("0123456789.eE+-", c->p[n]))
+    while (c->p + n < c->end && n < sizeof(number) && in_number(c->p[n]))
         n++;
-    if (c->bad || n == 0 || n >= sizeof(number)) {
+    if (n == 0 || n == sizeof(number)) {
         c->bad = true;
         return 0.0F;
     }
     memcpy(number, c->p, n);
     number[n] = '\0';
-    negative = number[0] == '-';
-    for (size_t i = negative; i < n; i++) {
-        if (number[i] == '.' && !point) {
-            point = true;
-        } else if (number[i] >= '0' && number[i] <= '9' && n_digits < 7) {
-            whole = whole * 10 + (uint32_t)(number[i] - '0');
-            n_digits++;
-            decimals += point;
-        } else {
-            n_digits = 8;
-            break;
-        }
-    }
-    if (n_digits > 0 && n_digits < 8 && number[negative] != '.' && number[n - 1] != '.') {
-        x = (float)whole / powers_of_ten[decimals];
-        x = negative ? -x : x;
-    } else {
-        x = strtof(number, &after);
-        if (after != number + n || !isfinite(x))
-            c->bad = true;
-    }
-    if (!c->bad)
+    x = strtof(number, &after);
+    if (after != number + n || !isfinite(x))
+        c->bad = true;
+    else
         c->p += n;
     return x;
+}
+
+/* Up to seven digits, most of which there are: one exact division, with no call. */
+static float read_float(struct cursor *c)
+{
+    const char *start = c->p;
+    size_t digits = 0, decimals = 0;
+    uint32_t whole = 0;
+    bool negative;
+
+    if (c->bad)
+        return 0.0F;
+    negative = accept(c, '-');
+    for (; at_digit(c) && digits < 7; c->p++, digits++)
+        whole = whole * 10 + (uint32_t)(*c->p - '0');
+    if (digits > 0 && accept(c, '.'))
+        for (; at_digit(c) && digits < 7; c->p++, digits++, decimals++)
+            whole = whole * 10 + (uint32_t)(*c->p - '0');
+    if (digits > 0 && (c->p == c->end || !in_number(*c->p)) && c->p[-1] != '.') {
+        float x = (float)whole / powers_of_ten[decimals];
+
+        return negative ? -x : x;
+    }
+    c->p = start;
+    return read_any_float(c);
 }
 
 static uint64_t read_hex(struct cursor *c)

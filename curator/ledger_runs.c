@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -301,7 +302,7 @@ enum status ledger_reply_put(struct ledger *ledger, uint64_t session, uint64_t r
 {
     static const char sql[] = "INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?)";
     enum status status = ledger_ready(ledger, err);
-    struct reply_count *count;
+    struct reply_count *count = NULL;
     struct statement *st;
 
     if (status)
@@ -323,6 +324,7 @@ enum status ledger_reply_put(struct ledger *ledger, uint64_t session, uint64_t r
     bind_bytes(st, reply->bytes, reply->n_bytes);
     bind_checksum(st);
     status = statement_run(st, err);
+    assert(count); /* count_replies sets it or fails */
     if (!status && ++count->n > LEDGER_REPLIES + REPLIES_SLACK)
         status = prune_replies(ledger, count, err);
     return status;

@@ -464,6 +464,38 @@ static void ledger_feedback_counts_a_rollout_once(void **unused)
     finish(ledger);
 }
 
+/* Posteriors of millions of rollouts make every prompt a range of its own. */
+static void ledger_feedback_is_visited_in_ranges(void **unused)
+{
+    const uint64_t sids[] = {0, 5, 6, (uint64_t)1 << 63, UINT64_MAX - 1, UINT64_MAX};
+    const uint64_t known[] = {5, 6, (uint64_t)1 << 63, UINT64_MAX};
+    struct ledger_rollout group = {.rollout = 0, .reward = 1.0F};
+    struct ledger_run run;
+    struct ledger *ledger = start(&run);
+    static struct seen seen;
+    unsigned char fate;
+    bool first;
+
+    (void)unused;
+    for (size_t last = 0; last <= 4; last++) {
+        if (last) {
+            struct ledger_prompt prompt = {
+                .sid = known[last - 1], .a = 1.0, .b = 1.0, .rollouts = (uint64_t)5 << 20};
+
+            ok(ledger_prompt_put(ledger, run.id, &prompt, &why));
+        }
+        for (size_t i = 6; last == 0 && i-- > 0;)
+            ok(ledger_feedback_add(ledger, run.id, 6 - i, sids[i], 1, &group, 1, &fate, &first,
+                                   &why));
+        seen.n = 0;
+        ok(ledger_feedback_each(ledger, run.id, note, &seen, &why));
+        assert_int_equal(seen.n, 6);
+        for (size_t i = 0; i < 6; i++)
+            assert_true(seen.sid[i] == sids[i] && seen.seq[i] == 6 - i);
+    }
+    finish(ledger);
+}
+
 static void ledger_feedback_takes_very_large_groups(void **unused)
 {
     struct ledger_run run;
@@ -848,6 +880,7 @@ int main(void)
         TEST(ledger_batches_come_back_bit_for_bit),
         TEST(ledger_batch_that_was_issued_cannot_be_unknown),
         TEST(ledger_feedback_counts_a_rollout_once),
+        TEST(ledger_feedback_is_visited_in_ranges),
         TEST(ledger_feedback_takes_very_large_groups),
         TEST(ledger_prompts_come_back_with_all_their_digits),
         TEST(ledger_snapshots_are_found_by_tag),
