@@ -124,7 +124,8 @@ class Saved(NamedTuple):
 
 class Restored(NamedTuple):
     next_seq: int
-    dropped_tail: int
+    dropped_tail: int  # batches issued after the snapshot
+    dropped_feedback: int = 0  # rollouts
 
 
 _living: weakref.WeakSet[Curator] = weakref.WeakSet()
@@ -336,7 +337,7 @@ class Curator:
 
     def _is_away(self, error: CuratorError) -> bool:
         return isinstance(error, SidecarAway) or (
-            isinstance(error, SidecarError) and error.code in ("E_IO", "E_INTERNAL"))
+            isinstance(error, SidecarError) and error.code == "E_INTERNAL")
 
     def _trip(self, error: CuratorError) -> None:
         """After a failure nobody waits for a while; then one probe of at most PROBE_S is made."""
@@ -529,7 +530,8 @@ class Curator:
                         reply.array("batch_off", "i64", n_batches + 1), _scores(reply, samples.n))
 
     def fetch(self, seq: int, n: int, timeout_s: Optional[float] = None) -> Batch:
-        """Batch number `seq` of n samples. Asked again, it is the same batch.
+        """Batch number `seq` of n samples. Asked again, it is the same batch. Fewer samples, or none,
+        come with `exhausted`: the recipe's last epoch is over.
 
         With passthrough and no sidecar it comes from a local order, `fallback` and `local` set. Its
         number stays local for good: feedback for it is not sent, and when the sidecar is back, its
@@ -558,7 +560,12 @@ class Curator:
         except SidecarAway:
             pass  # the rest waits for the next call
         self._take_owed(deadline, seq)
-        reply = self._ask(deadline, Kind.FETCH, {"seq": seq, "n": n})
+        try:
+            reply = self._ask(deadline, Kind.FETCH, {"seq": seq, "n": n})
+        except SidecarError as error:
+            if error.code != "E_EXHAUSTED" or error.retryable:
+                raise
+            return Batch(seq, np.zeros(0, np.uint64), 0, True, False, False)
         sid = reply.array("sid", "u64")
         return Batch(reply.get("seq", int), sid, int(reply.header.get("epoch", 0)),
                      bool(reply.header.get("exhausted", False)),
@@ -701,7 +708,8 @@ class Curator:
         tensors = {} if state is None else {"state": np.frombuffer(state, np.uint8)}
         with self._call(timeout_s) as deadline:
             reply = self._ask(deadline, Kind.RESTORE, header, tensors)
-            restored = Restored(reply.get("next_seq", int), int(reply.header.get("dropped_tail", 0)))
+            restored = Restored(reply.get("next_seq", int), int(reply.header.get("dropped_tail", 0)),
+                                int(reply.header.get("dropped_feedback", 0)))
             if self._spool is not None:
                 left = self._spool.abandon(restored.next_seq)
                 if left:
@@ -713,10 +721,11 @@ class Curator:
             self.seq = restored.next_seq
             return restored
 
-    def shutdown(self, drain_ms: int = 0, timeout_s: Optional[float] = None) -> None:
-        """Ask the sidecar to finish, save and leave."""
+    def shutdown(self, drain_ms: Optional[int] = None, timeout_s: Optional[float] = None) -> None:
+        """Ask the sidecar to finish what is queued, within drain_ms if given, save and leave."""
+        header = {} if drain_ms is None else {"drain_ms": int(drain_ms)}
         with self._call(timeout_s) as deadline:
-            self._ask(deadline, Kind.SHUTDOWN, {"drain_ms": int(drain_ms)})
+            self._ask(deadline, Kind.SHUTDOWN, header)
             self._session = 0
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ def prompt_key(prompt: Prompt) -> int:
     no hash is needed.
     """
     try:
-        import xxhash  # type: ignore[import]
+        import xxhash
     except ImportError:
         raise ImportError("prompt_key needs the module xxhash (python3-xxhash, or pip install "
                           "xxhash); attach(prompts=...) does not") from None

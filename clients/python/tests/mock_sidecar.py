@@ -223,9 +223,9 @@ class MockSidecar:
             self.sessions[number] = (run, client, incarnation)
         return {"session": number, "version": "mock", "limits": {"frame": wire.FRAME_BYTES_MAX,
                                                                   "credits": self.credits},
-                "next_seq": self._next_seq(run), "state": self.state,
+                "run": run, "protocol": "1.0", "next_seq": self._next_seq(run), "state": self.state,
                 "sae": {"d_in": self.d_in, "d_sae": 64, "hash": "0" * 32, "formula": "relu"},
-                "dataset": {"rows": self.rows, "fingerprint": "f"}, "config_hash": "c"}, {}
+                "dataset": {"rows": self.rows, "kept": self.rows, "fingerprint": "f"}, "config_hash": "c"}, {}
 
     def _ping(self, envelope, header, tensors):
         return {"state": self.state, "uptime_s": 1.5}, {}
@@ -304,10 +304,12 @@ class MockSidecar:
         journal = self.journal.setdefault(run, [])
         if seq < self.retired.get(run, 0):
             raise Refused("E_SEQ_RETIRED", "seq %d" % seq)
+        start = journal[-1][2] + journal[-1][1] if journal else 0
+        if seq >= len(journal) and self.epochs is not None and start > self.epochs * self.rows:
+            raise Refused("E_EXHAUSTED", "the last epoch is over")
         if seq > len(journal):
             raise Refused("E_SEQ_GAP", "seq %d, next is %d" % (seq, len(journal)))
         if seq == len(journal):
-            start = journal[-1][2] + journal[-1][1] if journal else 0
             journal.append((seq, n, start))
         if journal[seq][1] != n:
             raise Refused("E_CONFLICT", "seq %d was asked with n %d" % (seq, journal[seq][1]))
@@ -364,9 +366,10 @@ class MockSidecar:
         journal, feedback = json.loads(state)
         dropped = self._next_seq(run) - len(journal)
         self.journal[run] = [tuple(j) for j in journal]
+        lost = max(sum(k[0] == run for k in self.feedback) - len(feedback), 0)
         self.feedback = {k: v for k, v in self.feedback.items() if k[0] != run}
         self.feedback.update({(run, *k): v for *k, v in feedback})
-        return {"next_seq": len(journal), "dropped_tail": max(dropped, 0)}, {}
+        return {"next_seq": len(journal), "dropped_tail": max(dropped, 0), "dropped_feedback": lost}, {}
 
     def _bye(self, envelope, header, tensors):
         self.sessions.pop(envelope.session, None)
