@@ -12,6 +12,7 @@ import math
 import os
 import random
 import time
+import weakref
 from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import zmq
@@ -106,23 +107,56 @@ def _read_key(value: str, name: str, private: bool) -> bytes:
     return key.encode("ascii")
 
 
+class _Handles:
+    """What has to be closed, in order. Held outside of the Transport too: a Curator that nobody
+    closes is then closed when it is collected, or at exit, where ZeroMQ left to itself would wait
+    for sockets that are collected later than their context."""
+
+    def __init__(self) -> None:
+        self.context: Any = None
+        self.socket: Any = None
+        self.monitor: Any = None
+
+    def close_socket(self) -> None:
+        if self.socket is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(0)
+            self.socket.close(0)
+        self.socket = self.monitor = None
+
+    def close(self) -> None:
+        self.close_socket()
+        if self.context is not None:
+            self.context.term()
+            self.context = None
+
+
 class Transport:
     """Not thread-safe: Curator holds its lock."""
 
     def __init__(self, endpoint: str, keys: Optional[Keys]) -> None:
         self.endpoint = endpoint
         self._keys = keys
-        self._context: Optional[zmq.Context[Any]] = None
-        self._socket: Any = None
-        self._monitor: Any = None
         self._poller: Any = None
+        self._take_handles()
         self._note = "nobody listens there"
         self.ignored = 0  # replies that nobody waits for any more
 
+    def _take_handles(self) -> None:
+        self._handles = _Handles()
+        self._finalizer = weakref.finalize(self, self._handles.close)
+
+    @property
+    def _socket(self) -> Any:
+        return self._handles.socket
+
     def _open(self) -> None:
-        if self._context is None:
-            self._context = zmq.Context()
-        socket = self._context.socket(zmq.DEALER)
+        handles = self._handles
+        if handles.context is None:
+            handles.context = zmq.Context()
+        socket = handles.socket = handles.context.socket(zmq.DEALER)
+        monitor = handles.monitor = handles.context.socket(zmq.PAIR)
+        monitor.linger = 0
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDHWM, 0),  # bounded by credit, in bytes
@@ -144,10 +178,7 @@ class Transport:
         for event in _NOTES:
             events |= event
         socket.monitor(address, events)
-        monitor = self._context.socket(zmq.PAIR)
-        monitor.linger = 0
         monitor.connect(address)
-        self._socket, self._monitor = socket, monitor
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(monitor, zmq.POLLIN)
@@ -159,28 +190,25 @@ class Transport:
 
     def reset(self) -> None:
         """Drop the socket; the next exchange opens another."""
-        if self._socket is not None:
-            self._socket.disable_monitor()
-            self._monitor.close(0)
-            self._socket.close(0)
-        self._socket = self._monitor = self._poller = None
+        self._handles.close_socket()
+        self._poller = None
 
     def close(self) -> None:
-        self.reset()
-        if self._context is not None:
-            self._context.term()
-            self._context = None
+        self._poller = None
+        self._handles.close()
 
     def forget(self) -> None:
         """In a forked child: neither close nor collect what the parent's threads serve."""
-        _inherited.append((self._context, self._socket, self._monitor, self._poller))
-        self._context = self._socket = self._monitor = self._poller = None
+        self._finalizer.detach()
+        _inherited.append((self._handles, self._poller))
+        self._poller = None
+        self._take_handles()
 
     def _watch(self) -> bool:
         """Read the monitor; true when the connection broke."""
         broken = False
-        while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)
+        while self._handles.monitor.poll(0):
+            event = recv_monitor_message(self._handles.monitor)
             kind = event["event"]
             # A failed handshake is followed by a closed connection and another try: those say less.
             if self._note != _NO_HANDSHAKE or kind not in (zmq.EVENT_DISCONNECTED,

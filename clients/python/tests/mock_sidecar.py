@@ -302,6 +302,8 @@ class MockSidecar:
     def _fetch(self, envelope, header, tensors):
         run, seq, n = self._run(envelope), header["seq"], header["n"]
         journal = self.journal.setdefault(run, [])
+        if n < 1:
+            raise Refused("E_BAD_HEADER", "n: %d, expected at least 1" % n, "n")
         if seq < self.retired.get(run, 0):
             raise Refused("E_SEQ_RETIRED", "seq %d" % seq)
         start = journal[-1][2] + journal[-1][1] if journal else 0
@@ -363,7 +365,10 @@ class MockSidecar:
             state = self.snapshots[header["tag"]]
         else:
             state = tensors["state"].tobytes()
-        journal, feedback = json.loads(state)
+        try:
+            journal, feedback = json.loads(state)
+        except ValueError:
+            raise Refused("E_BAD_TENSOR", "no state of a sidecar", "state") from None
         dropped = self._next_seq(run) - len(journal)
         self.journal[run] = [tuple(j) for j in journal]
         lost = max(sum(k[0] == run for k in self.feedback) - len(feedback), 0)

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 import unittest
 
-from support import FolderCase, need
+from support import PACKAGE, FolderCase, need
 
 need("numpy", "zmq")
 
@@ -388,6 +390,23 @@ class Processes(ClientCase):
         process.join(60)
         self.assertNotEqual(client, curator.client)
         self.assertEqual(sids, [curator.fetch(s, 4).sid.tolist() for s in (0, 1)])
+
+    def test_one_that_nobody_closes_does_not_block_the_process(self):
+        mock = self.sidecar()
+        code = ("import gc, sys, time\n"
+                "from saerl import Curator\n"
+                "class Holder: pass\n"
+                "for i in range(20):\n"
+                "    a = Holder()\n"
+                "    a.me, a.curator = a, Curator(sys.argv[1], 'run', timeout_s=10)\n"
+                "    a.curator.fetch(0, 4)\n"
+                "    del a\n"
+                "    gc.collect()\n"
+                "last = Curator(sys.argv[1], 'run', timeout_s=10)\n"
+                "last.fetch(0, 4)\n")
+        done = subprocess.run([sys.executable, "-B", "-c", code, mock.endpoint], cwd=PACKAGE, timeout=60,
+                              capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_threads_share_one(self):
         mock = self.sidecar()
