@@ -277,7 +277,7 @@ class MockSidecar:
     def _score(self, envelope, header, tensors):
         reason = np.array([why for _, _, why in self._samples(tensors)], np.uint8)
         n = len(reason)
-        return {"model": "recipe"}, {
+        return {"model": "dataset"}, {
             "quality": np.full(n, 0.5, np.float32), "difficulty": np.arange(n, dtype=np.float32),
             "cluster": np.zeros(n, np.int32), "keep": (reason == 0).astype(np.uint8),
             "reason": reason}

@@ -64,7 +64,7 @@ class Calls(ClientCase):
         done = curator.submit([7, 8, 9], act=act, text=["a", "é", ""])
         self.assertEqual((done.accepted, done.rejected, done.reason.tolist()), (2, 1, [0, 3, 0]))
         scores = curator.score([7, 8, 9], act=act)
-        self.assertEqual((scores.keep.tolist(), scores.model), ([True, False, True], "recipe"))
+        self.assertEqual((scores.keep.tolist(), scores.model), ([True, False, True], "dataset"))
         plan = curator.curate([7, 8, 9], batch_size=1, set={"batches.order": "random"}, act=act)
         self.assertEqual([b.tolist() for b in plan.batches()], [[7], [9]])
         attached = curator.attach(prompts=["row 3", "row 3", "x", [{"role": "user", "content": "y"}]])
@@ -133,7 +133,7 @@ class Calls(ClientCase):
 class Faults(ClientCase):
     def test_a_lost_reply_is_asked_for_again_under_the_same_id(self):
         mock = self.sidecar()
-        curator = self.curator(mock, timeout_s=4)
+        curator = self.curator(mock, timeout_s=8)
         batch = curator.fetch(0, 4)
         mock.lose(Kind.FEEDBACK, 2)
         self.assertEqual(curator.feedback(0, batch.sid, [1] * 4).accepted, 4)
@@ -196,7 +196,7 @@ class Faults(ClientCase):
 
     def test_busy_beyond_the_deadline_is_away(self):
         mock = self.sidecar()
-        curator = self.curator(mock, timeout_s=1)
+        curator = self.curator(mock, timeout_s=10)
         mock.busy(Kind.FETCH, 1000, 60000)
         with self.assertRaisesRegex(SidecarAway, "E_BUSY"):
             curator.fetch(0, 4)
@@ -312,7 +312,7 @@ class Submits(ClientCase):
     def test_replies_that_get_lost_do_not_matter(self):
         mock = self.sidecar(d_in=256, credits=64 << 20)
         mock.lose(Kind.SUBMIT, 3)
-        curator = self.curator(mock, timeout_s=2)
+        curator = self.curator(mock, timeout_s=8)
         done = curator.submit(np.arange(8 * 1024), act=np.ones((8 * 1024, 256), np.float32))
         self.assertEqual((done.accepted, len(mock.pool)), (8 * 1024, 8 * 1024))
 
@@ -461,16 +461,17 @@ class Passthrough(ClientCase):
 
     def test_local_batches_get_no_feedback_and_keep_their_numbers(self):
         mock = self.sidecar()
-        curator = self.through(mock)
+        curator = self.through(mock, timeout_s=20)
         first = curator.fetch(0, 4)
         mock.stop()
+        curator.timeout_s = 0.5
         local = [curator.fetch(seq, 4) for seq in (1, 2)]
         self.assertEqual(curator.feedback(1, local[0].sid, [1] * 4).local, 4)
         self.assertEqual(curator.feedback(local[1].feedback_seq, local[1].sid, [1] * 4).local, 4)
         self.assertEqual(curator.feedback(0, first.sid, [1] * 4).spooled, 4)
         mock.start()
         curator._breaker_until = time.monotonic()
-        curator.timeout_s = 10
+        curator.timeout_s = 20
         after = curator.fetch(3, 4)
         self.assertFalse(after.local)
         self.assertEqual(after.sid.tolist(), [plan_sid(i, 1000) for i in range(12, 16)])
@@ -480,13 +481,14 @@ class Passthrough(ClientCase):
 
     def test_a_checkpoint_keeps_what_was_local(self):
         mock = self.sidecar()
-        curator = self.through(mock)
+        curator = self.through(mock, timeout_s=20)
         curator.fetch(0, 4)
         mock.stop()
+        curator.timeout_s = 0.5
         local = [curator.fetch(seq, 4).sid.tolist() for seq in (1, 2)]
         state = curator.local_state()
         mock.start()
-        again = self.through(mock, timeout_s=10)
+        again = self.through(mock, timeout_s=20)
         again.load_local_state(state)
         self.assertEqual(again.fetch(1, 4).sid.tolist(), local[0])
         self.assertFalse(again.fetch(3, 4).local)
@@ -549,7 +551,7 @@ class Spools(ClientCase):
         curator = self.curator(mock, spool=str(self.dir / "spool"))
         sid = curator.fetch(0, 4).sid
         mock.lose(Kind.FEEDBACK, 1000)
-        self.assertEqual(curator.feedback(0, sid, [1] * 4, timeout_s=0.5).spooled, 4)
+        self.assertEqual(curator.feedback(0, sid, [1] * 4, timeout_s=2).spooled, 4)
         self.assertEqual(len(mock.feedback), 4)
         mock.restart()
         mock.losses = {}
@@ -710,7 +712,7 @@ class Keys(ClientCase):
         other = zmq.curve_keypair()[0].decode()
         for keys in (dict(server_key=other, secret_key=good), {}):
             with self.assertRaises(SidecarAway) as caught:
-                self.curator(mock, timeout_s=1, **keys).hello()
+                self.curator(mock, timeout_s=4, **keys).hello()
             self.assertRegex(str(caught.exception), "handshake|closed")
 
 

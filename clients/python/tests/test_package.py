@@ -30,7 +30,7 @@ class Package(FolderCase):
         built = subprocess.run(
             [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-index", "--no-deps",
              "--no-cache-dir", "-w", str(self.dir / "out"), "."],
-            cwd=self.copy(), capture_output=True, text=True, timeout=240)
+            cwd=self.copy(), capture_output=True, text=True, timeout=500)
         self.assertEqual(built.returncode, 0, built.stderr + built.stdout)
         (wheel,) = (self.dir / "out").glob("*.whl")
         self.assertRegex(wheel.name, r"^saerl-[\d.]+-py3-none-any\.whl$")
@@ -64,7 +64,7 @@ class Package(FolderCase):
         if not has("mypy"):
             self.skipTest("no module mypy")
         done = subprocess.run([sys.executable, "-m", "mypy", "--cache-dir", str(self.dir / "mypy"), "saerl"],
-                              cwd=PACKAGE, capture_output=True, text=True, timeout=280)
+                              cwd=PACKAGE, capture_output=True, text=True, timeout=500)
         self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_modules_come_without_a_path_of_their_own(self):
