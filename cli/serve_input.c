@@ -22,7 +22,6 @@ void fault_from_error(struct fault *fault, enum status st, const struct error *e
         fault->retry_after_ms = 1000;
         break;
     case STATUS_IO:
-    case STATUS_FORMAT:
         fault_set(fault, E_IO, NULL, "%s", err->message);
         fault->retry_after_ms = 1000;
         break;

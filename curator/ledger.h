@@ -215,6 +215,10 @@ enum status ledger_feedback_batch(struct ledger *ledger, int64_t run, uint64_t s
 
 /* What is known of a prompt: the Beta posterior over its pass rate (docs/method.md, section 7). */
 struct ledger_prompt {
+    /* Its place in the table, counted from 0 as prompts are first heard of. Batches come again in
+     * the order of the plan, so that their prompts lie side by side: by sid, each would dirty a
+     * page of its own. */
+    uint64_t slot;
     uint64_t sid;
     double a, b;
     uint64_t groups, rollouts;

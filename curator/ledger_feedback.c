@@ -413,7 +413,7 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
                               const struct ledger_prompt *prompt, struct error *err)
 {
     static const char sql[] =
-        "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     enum status status = ledger_ready(ledger, err);
     struct statement *st;
 
@@ -423,6 +423,7 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
     if (!st)
         return database_status(ledger->db);
     bind_i64(st, run);
+    bind_u64(st, prompt->slot);
     bind_u64(st, prompt->sid);
     bind_double(st, prompt->a);
     bind_double(st, prompt->b);
@@ -440,8 +441,8 @@ enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_pro
                            size_t *n, struct error *err)
 {
     static const char sql[] =
-        "SELECT run, sid, a, b, group_count, rollouts, reward_sum,"
-        " flat_groups, flat_reward, last_seq, checksum FROM prompts WHERE run = ?";
+        "SELECT run, slot, sid, a, b, group_count, rollouts, reward_sum,"
+        " flat_groups, flat_reward, last_seq, checksum FROM prompts WHERE run = ? ORDER BY slot";
     enum status status = ledger_ready(ledger, err);
     struct statement *st;
     size_t capacity = 0;
@@ -463,15 +464,16 @@ enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_pro
             status = error_nomem(err);
         if (!status)
             (*prompts)[(*n)++] = (struct ledger_prompt){
-                .sid = column_u64(st, 1),
-                .a = column_double(st, 2),
-                .b = column_double(st, 3),
-                .groups = column_u64(st, 4),
-                .rollouts = column_u64(st, 5),
-                .reward_sum = column_double(st, 6),
-                .flat_groups = (uint32_t)column_i64(st, 7),
-                .flat_reward = (float)column_double(st, 8),
-                .last_seq = column_u64(st, 9),
+                .slot = column_u64(st, 1),
+                .sid = column_u64(st, 2),
+                .a = column_double(st, 3),
+                .b = column_double(st, 4),
+                .groups = column_u64(st, 5),
+                .rollouts = column_u64(st, 6),
+                .reward_sum = column_double(st, 7),
+                .flat_groups = (uint32_t)column_i64(st, 8),
+                .flat_reward = (float)column_double(st, 9),
+                .last_seq = column_u64(st, 10),
             };
     }
     statement_reset(st);

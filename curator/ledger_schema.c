@@ -33,10 +33,11 @@ const char *const ledger_schema[] = {
     " reward_min REAL NOT NULL, reward_max REAL NOT NULL, items TEXT NOT NULL,"
     " checksum BLOB NOT NULL, PRIMARY KEY(run, seq, sid)) STRICT, WITHOUT ROWID",
     "CREATE INDEX feedback_event ON feedback(run, last_event)",
-    "CREATE TABLE prompts(run INTEGER NOT NULL, sid INTEGER NOT NULL, a REAL NOT NULL,"
+    "CREATE TABLE prompts(run INTEGER NOT NULL, slot INTEGER NOT NULL, sid INTEGER NOT NULL,"
+    " a REAL NOT NULL,"
     " b REAL NOT NULL, group_count INTEGER NOT NULL, rollouts INTEGER NOT NULL,"
     " reward_sum REAL NOT NULL, flat_groups INTEGER NOT NULL, flat_reward REAL NOT NULL,"
-    " last_seq INTEGER NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY(run, sid))"
+    " last_seq INTEGER NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY(run, slot))"
     " STRICT, WITHOUT ROWID",
     "CREATE TABLE snapshots(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, tag TEXT NOT NULL,"
     " next_seq INTEGER NOT NULL, consumed_seq INTEGER NOT NULL, event INTEGER NOT NULL,"
@@ -131,8 +132,9 @@ const struct ledger_table ledger_tables[] = {
           "run, seq, sid, last_event, rollouts, reward_sum, reward_min, reward_max, items",
           "?, ?, ?, ?, ?, ?, ?, ?, ?, ?", "run, seq, sid", 3),
     TABLE("prompts",
-          "run, sid, a, b, group_count, rollouts, reward_sum, flat_groups, flat_reward, last_seq",
-          "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?", "run, sid", 2),
+          "run, slot, sid, a, b, group_count, rollouts, reward_sum, flat_groups, flat_reward, "
+          "last_seq",
+          "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?", "run, slot", 2),
     TABLE("snapshots", "run, tag, next_seq, consumed_seq, event, hash, saved, tag_check, state",
           "?, ?, ?, ?, ?, ?, ?, ?, ?, ?", "rowid", 1),
     TABLE("contents",

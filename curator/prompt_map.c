@@ -51,6 +51,11 @@ enum status prompt_map_fill(struct prompt_map *map, struct ledger_prompt **promp
     return make_slots(map, n, err);
 }
 
+uint64_t prompt_map_slot(const struct prompt_map *map)
+{
+    return map->n ? map->prompts[map->n - 1].slot + 1 : 0;
+}
+
 struct ledger_prompt *prompt_map_find(const struct prompt_map *map, uint64_t sid)
 {
     uint32_t found;

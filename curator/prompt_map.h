@@ -24,6 +24,9 @@ MUST_CHECK
 enum status prompt_map_fill(struct prompt_map *map, struct ledger_prompt **prompts, size_t n,
                             struct error *err);
 
+/* The slot of the next prompt that is added: behind all others, which ascend. */
+uint64_t prompt_map_slot(const struct prompt_map *map);
+
 /* NULL: not seen. Valid until the next prompt_map_add. */
 struct ledger_prompt *prompt_map_find(const struct prompt_map *map, uint64_t sid);
 

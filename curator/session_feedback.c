@@ -68,7 +68,8 @@ static enum status update_prompt(struct session *session, struct run_state *run,
                                        .last_seq = known->last_seq};
     posterior_update(&posterior, &prior, session->config.recipe->online.forgetting, rewards, n,
                      group, seq);
-    prompt = (struct ledger_prompt){.sid = sid,
+    prompt = (struct ledger_prompt){.slot = known ? known->slot : prompt_map_slot(&run->prompts),
+                                    .sid = sid,
                                     .a = posterior.a,
                                     .b = posterior.b,
                                     .groups = posterior.groups,

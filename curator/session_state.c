@@ -70,6 +70,7 @@ static enum status get_prompts(struct state_reader *in, struct ledger_prompt **p
     for (size_t i = 0; i < *n; i++) {
         struct ledger_prompt *p = &(*prompts)[i];
 
+        p->slot = i;
         p->sid = state_get_u64(in);
         p->a = state_get_double(in);
         p->b = state_get_double(in);

@@ -45,14 +45,30 @@ static void report(const char *what, double *ms, size_t n)
     fflush(stdout);
 }
 
-static void feedback(struct ledger *ledger, struct ledger_run *run, struct rng *rng,
-                     uint64_t n_prompts)
+static int by_sid(const void *a, const void *b)
 {
+    const struct ledger_prompt *x = a, *y = b;
+
+    return x->sid < y->sid ? -1 : x->sid > y->sid;
+}
+
+/* `plan` [n_prompts]: sids in the order they are served, again in each epoch. */
+static void feedback(struct ledger *ledger, struct ledger_run *run, struct rng *rng,
+                     const size_t *plan, uint64_t n_prompts)
+{
+    struct ledger_prompt batch[GROUPS];
     struct error err = {0};
 
     run->event++;
     for (int i = 0; i < GROUPS; i++) {
-        struct ledger_prompt prompt = {.sid = rng_below(rng, n_prompts),
+        uint64_t slot = (run->next_seq * GROUPS + (uint64_t)i) % n_prompts;
+
+        batch[i] = (struct ledger_prompt){.slot = slot, .sid = plan[slot]};
+    }
+    qsort(batch, GROUPS, sizeof(*batch), by_sid);
+    for (int i = 0; i < GROUPS; i++) {
+        struct ledger_prompt prompt = {.slot = batch[i].slot,
+                                       .sid = batch[i].sid,
                                        .a = 1.0 + rng_double(rng),
                                        .b = 3.0,
                                        .groups = 2,
@@ -93,6 +109,7 @@ int main(int argc, char **argv)
     const char *parent = argc > 1 ? argv[1] : ".";
     size_t n = argc > 2 ? strtoul(argv[2], NULL, 10) : 200, rollouts = 0;
     uint64_t n_prompts = argc > 3 ? strtoul(argv[3], NULL, 10) : 100000;
+    size_t *plan = calloc(n_prompts, sizeof(*plan));
     double *ms = calloc(n, sizeof(*ms)), start;
     char dir[512], name[] = "bench";
     struct ledger_run run = {.name = name};
@@ -100,11 +117,14 @@ int main(int argc, char **argv)
     struct ledger *ledger;
     struct rng rng;
 
-    if (!ms || n == 0)
+    if (!ms || !plan || n == 0 || n_prompts < GROUPS)
         return 1;
     snprintf(dir, sizeof(dir), "%s/bench-ledger.partial", parent);
     check(directory_remove(dir, &err), &err);
     rng_init(&rng, 1, "bench.ledger", 0);
+    for (size_t i = 0; i < n_prompts; i++)
+        plan[i] = i;
+    rng_shuffle(&rng, plan, n_prompts);
     check(ledger_open(&ledger, dir, &identity, LEDGER_WRITE, NULL, &err), &err);
     check(ledger_begin(ledger, &err), &err);
     check(ledger_run_put(ledger, &run, &err), &err);
@@ -113,7 +133,7 @@ int main(int argc, char **argv)
         start = clock_seconds();
         check(ledger_begin(ledger, &err), &err);
         check(ledger_mark(ledger, &err), &err);
-        feedback(ledger, &run, &rng, n_prompts);
+        feedback(ledger, &run, &rng, plan, n_prompts);
         check(ledger_commit(ledger, &err), &err);
         ms[i] = (clock_seconds() - start) * 1e3;
     }
@@ -140,6 +160,7 @@ int main(int argc, char **argv)
     printf("opening: %.3f s\n", clock_seconds() - start);
     ledger_close(ledger);
     free(ms);
+    free(plan);
     check(directory_remove(dir, &err), &err);
     return 0;
 }

@@ -61,7 +61,8 @@ static float reward(int prompt, int rollout)
 static void feed(struct ledger *ledger, struct ledger_run *run, uint64_t seq, int prompt)
 {
     struct ledger_rollout group[ROLLOUTS];
-    struct ledger_prompt posterior = {.sid = (uint64_t)prompt,
+    struct ledger_prompt posterior = {.slot = (uint64_t)prompt,
+                                      .sid = (uint64_t)prompt,
                                       .a = 4.0 * (1.0 - prompt / 16.0),
                                       .b = 4.0 * prompt / 16.0,
                                       .groups = 1,

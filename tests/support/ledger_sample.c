@@ -51,7 +51,8 @@ static enum status feed(struct ledger *ledger, struct ledger_run *run,
     enum status st = STATUS_OK;
 
     for (size_t i = 0; !st && i < batch->n; i++) {
-        struct ledger_prompt prompt = {.sid = batch->sids[i],
+        struct ledger_prompt prompt = {.slot = batch->sids[i],
+                                       .sid = batch->sids[i],
                                        .a = 1.5,
                                        .b = 0.1 + (double)batch->seq,
                                        .groups = 1,

@@ -479,8 +479,11 @@ static void ledger_feedback_is_visited_in_ranges(void **unused)
     (void)unused;
     for (size_t last = 0; last <= 4; last++) {
         if (last) {
-            struct ledger_prompt prompt = {
-                .sid = known[last - 1], .a = 1.0, .b = 1.0, .rollouts = (uint64_t)5 << 20};
+            struct ledger_prompt prompt = {.slot = last,
+                                           .sid = known[last - 1],
+                                           .a = 1.0,
+                                           .b = 1.0,
+                                           .rollouts = (uint64_t)5 << 20};
 
             ok(ledger_prompt_put(ledger, run.id, &prompt, &why));
         }
