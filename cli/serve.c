@@ -434,6 +434,7 @@ static enum status open_server(struct sidecar *s, struct error *err)
     uint64_t memory = s->recipe.resources.memory ? s->recipe.resources.memory : machine_memory();
     enum status st;
 
+    serve->auth = s->auth;
     s->handler = (struct server_handler){
         .context = serve, .begin = serve_begin, .handle = serve_handle, .end = serve_end};
     serve->queue_bytes = QUEUE_BYTES;
@@ -527,6 +528,9 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     atomic_store_explicit(&serve->storage_ok, true, memory_order_relaxed);
     pthread_mutex_init(&serve->figures_lock, NULL);
     raise_descriptors(&cli->log);
+    /* A sidecar does not wait for who reads its log. */
+    for (int i = 0; i < cli->log.n_sinks; i++)
+        cli->log.sinks[i].lost = &serve->log_lost;
     st = recipe_args_load(&s->recipe, path, args, err);
     if (!st)
         st = cli_start_workers(cli, s->recipe.resources.threads, err);
@@ -544,6 +548,8 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     sidecar_release(s);
     if (!st)
         log_event(&cli->log, LOG_INFO, "stopped", "everything is saved");
+    for (int i = 0; i < cli->log.n_sinks; i++)
+        cli->log.sinks[i].lost = NULL;
     mem_free(s);
     return st;
 }

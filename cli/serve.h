@@ -41,7 +41,9 @@ struct serve {
     struct candidates_encoder *encoder; /* of the COMPUTE lane */
     struct workers *workers;            /* of the COMPUTE lane */
     struct server *server;
-    bool insecure; /* tcp without CURVE */
+    const struct auth *auth; /* NULL without CURVE */
+    atomic_uint log_lost;    /* events that stderr had no room for */
+    bool insecure;           /* tcp without CURVE */
     uint64_t queue_bytes, session_bytes;
     struct serve_counters counters;
 

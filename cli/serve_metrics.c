@@ -137,10 +137,21 @@ void serve_update_figures(struct serve *serve)
 void serve_print_metrics(struct serve *serve, struct text *out)
 {
     struct server_counters counters;
+    struct auth_counts auth;
 
     server_counters(serve->server, &counters);
     print_requests(&counters, out);
     print_samples(&serve->counters, out);
+    if (serve->auth) {
+        auth = auth_counts(serve->auth);
+        metrics_family(out, "saerl_auth_total", "Answers to connections, by outcome.",
+                       METRICS_COUNTER);
+        labelled(out, "saerl_auth_total", "outcome", "allowed", (double)auth.allowed);
+        labelled(out, "saerl_auth_total", "outcome", "refused", (double)auth.refused);
+        labelled(out, "saerl_auth_total", "outcome", "malformed", (double)auth.malformed);
+    }
+    plain(out, "saerl_log_lost_total", "Events that a full pipe had no room for.", METRICS_COUNTER,
+          (double)atomic_load_explicit(&serve->log_lost, memory_order_relaxed));
     pthread_mutex_lock(&serve->figures_lock);
     text_append(out, text_string(&serve->figures));
     pthread_mutex_unlock(&serve->figures_lock);

@@ -78,7 +78,7 @@ void run_state_release(struct run_state *run)
     serving_plan_release(&run->plan);
     mem_free(run->pool);
     prompt_map_release(&run->pooled);
-    mem_free(run->predicted);
+    refit_release(&run->refit);
     *run = (struct run_state){0};
 }
 
@@ -123,10 +123,8 @@ enum status run_state_load(struct session *session, struct run_state *run, struc
     bytes = NULL;
     if (!st)
         st = ledger_blob_get(session->ledger, run->record.id, "refit", &bytes, &n, err);
-    if (!st && bytes && n == session->config.model->rows * sizeof(*run->predicted)) {
-        run->predicted = bytes;
-        bytes = NULL;
-    }
+    if (!st && bytes)
+        st = refit_read(&run->refit, bytes, n, session->config.model->rows, err);
     mem_free(bytes);
     mem_free(prompts);
     return st ? error_wrap(err, st, "run '%s'", run->record.name) : STATUS_OK;

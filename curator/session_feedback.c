@@ -10,6 +10,10 @@
 #include "curator/feature_view.h"
 #include "curator/online.h"
 #include "curator/session_internal.h"
+#include "curator/state_bytes.h"
+
+/* Neighbours of hundreds of prompts are looked up: not at every refit. */
+#define SUSPECTS_EVERY 5
 
 /* Rows of a request in order of sid, each sid's in the order they came. */
 struct item {
@@ -51,7 +55,7 @@ static enum status update_prompt(struct session *session, struct run_state *run,
                                  enum posterior_group group, uint64_t seq, struct error *err)
 {
     const struct posterior prior =
-        posterior_prior(run_state_difficulty(session, run, sid, difficulty), run->progress.n0);
+        posterior_prior(run_state_difficulty(run, sid, difficulty), run->progress.n0);
     struct ledger_prompt *known = prompt_map_find(&run->prompts, sid);
     struct posterior posterior = prior;
     struct ledger_prompt prompt;
@@ -247,7 +251,7 @@ static enum status fit_strength(struct session *session, struct run_state *run, 
     for (size_t i = 0; i < n; i++) {
         const struct ledger_prompt *p = &run->prompts.prompts[i];
         double planned = p->sid < model->rows ? model->difficulty_of[p->sid] : NAN;
-        double difficulty = run_state_difficulty(session, run, p->sid, planned);
+        double difficulty = run_state_difficulty(run, p->sid, planned);
         struct posterior prior = posterior_prior(difficulty, 1);
 
         if (!p->rollouts)
@@ -264,88 +268,99 @@ static enum status fit_strength(struct session *session, struct run_state *run, 
     return STATUS_OK;
 }
 
-/* Wrong answers of each prompt that nobody solved, for suspects. */
-struct answers {
-    const struct run_state *run;
-    size_t rows;
-    struct online_answers *prompts; /* [n] */
-    size_t n, capacity;
-    uint64_t *pool; /* all answers, behind one another; prompts point in once it is complete */
-    size_t n_pool, pool_capacity;
-    size_t *begins; /* [n] into pool */
-    size_t begins_capacity;
-};
-
-static enum status collect_answers(void *context, uint64_t sid, uint64_t seq,
-                                   const struct ledger_rollout *rollouts, size_t n,
-                                   struct error *err)
+void refit_release(struct refit *refit)
 {
-    struct answers *a = context;
-    const struct ledger_prompt *known = prompt_map_find(&a->run->prompts, sid);
-    void *prompts = a->prompts, *pool = a->pool, *begins = a->begins;
-
-    (void)seq;
-    if (sid >= a->rows || !known)
-        return STATUS_OK;
-    if (a->n == 0 || a->prompts[a->n - 1].row != sid) {
-        if (!mem_grow(&prompts, &a->capacity, a->n + 1, sizeof(*a->prompts)))
-            return error_nomem(err);
-        a->prompts = prompts;
-        if (!mem_grow(&begins, &a->begins_capacity, a->n + 1, sizeof(*a->begins)))
-            return error_nomem(err);
-        a->begins = begins;
-        a->begins[a->n] = a->n_pool;
-        a->prompts[a->n++] = (struct online_answers){
-            .row = (size_t)sid,
-            .pass_rate =
-                known->rollouts ? fmin(1, fmax(0, known->reward_sum / (double)known->rollouts)) : 0,
-        };
-    }
-    if (!mem_grow(&pool, &a->pool_capacity, a->n_pool + n, sizeof(*a->pool)))
-        return error_nomem(err);
-    a->pool = pool;
-    for (size_t i = 0; i < n; i++) {
-        if (rollouts[i].reward <= 0) {
-            a->pool[a->n_pool++] = rollouts[i].answer;
-            a->prompts[a->n - 1].n++;
-        }
-    }
-    return STATUS_OK;
+    mem_free(refit->predicted);
+    *refit = (struct refit){0};
 }
 
-/* Prompts whose reference answer is more likely wrong than the model (docs/method.md, 7). */
-static enum status find_suspects(struct session *session, struct run_state *run, struct error *err)
+void refit_write(const struct refit *refit, struct text *out)
 {
-    struct answers answers = {.run = run, .rows = session->features.rows};
-    struct online_suspects found = {0};
-    struct ledger_suspect *suspects = NULL;
-    enum status st =
-        ledger_feedback_each(session->ledger, run->record.id, collect_answers, &answers, err);
+    state_put_double(out, refit->alpha);
+    state_put_double(out, refit->l1_ratio);
+    state_put_u64(out, refit->n_fitted);
+    state_put_u64(out, refit->length);
+    state_put_array(out, refit->predicted, refit->n, sizeof(*refit->predicted));
+}
 
-    for (size_t i = 0; !st && i < answers.n; i++)
-        answers.prompts[i].answers = answers.pool + answers.begins[i];
-    if (!st && answers.n)
-        st = online_suspects_find(&found, feature_view(&session->features), answers.prompts,
-                                  answers.n, err);
-    suspects = mem_alloc(found.n, sizeof(*suspects));
-    if (!st && !suspects)
-        st = error_nomem(err);
-    for (size_t i = 0; !st && i < found.n; i++) {
-        const struct online_suspect *suspect = &found.items[i];
+enum status refit_read(struct refit *refit, const void *bytes, size_t n, size_t rows,
+                       struct error *err)
+{
+    struct state_reader in = {.bytes = bytes, .n = n};
 
-        suspects[i] = (struct ledger_suspect){.sid = answers.prompts[suspect->index].row,
-                                              .answer = suspect->answer,
-                                              .rollouts = suspect->rollouts,
-                                              .agreeing = suspect->agreeing,
-                                              .neighbour_rate = suspect->neighbour_rate};
+    *refit = (struct refit){0};
+    refit->alpha = state_get_double(&in);
+    refit->l1_ratio = state_get_double(&in);
+    refit->n_fitted = state_get_u64(&in);
+    refit->length = state_get_u64(&in);
+    refit->predicted = state_get_array(&in, &refit->n, sizeof(*refit->predicted));
+    if (!in.failed && in.n == 0 && refit->n == rows)
+        return STATUS_OK;
+    refit_release(refit);
+    if (in.out_of_memory)
+        return error_nomem(err);
+    return error_set(err, STATUS_FORMAT, "refitted difficulties of a run: %zu bytes for %zu rows",
+                     n, rows);
+}
+
+/* The model with the feedback so far: into run->refit. *used 0: too little to learn from. */
+static enum status refit_difficulty(struct session *session, struct run_state *run, size_t *used,
+                                    struct error *err)
+{
+    const struct model *model = session->config.model;
+    struct refit *refit = &run->refit;
+    struct probe_input input = feature_probe_input(&session->features, session->has_vector);
+    struct probe kept = {.model = PROBE_ELASTIC_NET,
+                         .alpha = refit->alpha,
+                         .l1_ratio = refit->l1_ratio,
+                         .min_df = session->config.recipe->features.min_df,
+                         .max_df = session->config.recipe->features.max_df,
+                         .extras = {{.name = "length"}},
+                         .n_extras = refit->length ? 1 : 0,
+                         .validation.n = (size_t)refit->n_fitted};
+    const struct probe *base = refit->alpha > 0 ? &kept : NULL;
+    double *observed = mem_alloc(model->rows, sizeof(*observed));
+    struct probe probe = {0};
+    enum status st = observed ? STATUS_OK : error_nomem(err);
+
+    if (model->difficulty_source == MODEL_SCORE_PROBE)
+        base = &model->difficulty;
+    if (!st && !refit->predicted) {
+        refit->predicted = mem_alloc(model->rows, sizeof(*refit->predicted));
+        if (!refit->predicted)
+            st = error_nomem(err);
+        for (size_t row = 0; !st && row < model->rows; row++)
+            refit->predicted[row] = model->difficulty_of[row];
+        refit->n = st ? 0 : model->rows;
     }
+    if (!st) {
+        mean_rewards(run, observed, model->rows);
+        st = online_refit(&probe, refit->predicted, used, &input, observed, base,
+                          session->config.recipe->seed, NULL, err);
+    }
+    if (!st && *used) {
+        refit->alpha = probe.alpha;
+        refit->l1_ratio = probe.l1_ratio;
+        refit->n_fitted = *used;
+        refit->length = probe.n_extras > 0;
+    }
+    probe_release(&probe);
+    mem_free(observed);
+    return st;
+}
+
+static enum status store_refit(struct session *session, const struct run_state *run,
+                               struct error *err)
+{
+    struct text bytes = {0};
+    enum status st;
+
+    refit_write(&run->refit, &bytes);
+    st = text_check(&bytes, err);
     if (!st)
-        st = ledger_suspects_put(session->ledger, run->record.id, suspects, found.n, err);
-    mem_free(suspects);
-    online_suspects_release(&found);
-    mem_free(answers.prompts);
-    mem_free(answers.pool);
-    mem_free(answers.begins);
+        st = ledger_blob_put(session->ledger, run->record.id, "refit", bytes.data, bytes.length,
+                             err);
+    text_release(&bytes);
     return st;
 }
 
@@ -353,43 +368,22 @@ enum status run_state_refit(struct session *session, struct run_state *run, uint
                             struct error *err)
 {
     const struct session_config *config = &session->config;
-    const struct model *model = config->model;
-    struct probe_input input;
-    struct probe probe = {0};
-    double *observed;
+    uint32_t every = config->recipe->online.refit_every;
     size_t used = 0;
-    enum status st = STATUS_OK;
+    enum status st;
 
-    if (config->recipe->online.target == ONLINE_NONE || seq == 0 ||
-        seq % config->recipe->online.refit_every != 0)
+    if (config->recipe->online.target == ONLINE_NONE || seq == 0 || seq % every != 0)
         return STATUS_OK;
     session->dirty = true;
-    if (!model->has_dataset)
+    if (!config->model->has_dataset)
         return fit_strength(session, run, err);
-    observed = mem_alloc(model->rows, sizeof(*observed));
-    if (!run->predicted) {
-        run->predicted = mem_alloc(model->rows, sizeof(*run->predicted));
-        for (size_t row = 0; run->predicted && row < model->rows; row++)
-            run->predicted[row] = model->difficulty_of[row];
-    }
-    if (!observed || !run->predicted) {
-        mem_free(observed);
-        return error_nomem(err);
-    }
-    mean_rewards(run, observed, model->rows);
-    input = feature_probe_input(&session->features, session->has_vector);
-    st = online_refit(&probe, run->predicted, &used, &input, observed,
-                      model->difficulty_source == MODEL_SCORE_PROBE ? &model->difficulty : NULL,
-                      config->recipe->seed, NULL, err);
-    probe_release(&probe);
-    mem_free(observed);
+    st = refit_difficulty(session, run, &used, err);
     if (!st && used)
-        st = ledger_blob_put(session->ledger, run->record.id, "refit", run->predicted,
-                             model->rows * sizeof(*run->predicted), err);
+        st = store_refit(session, run, err);
     if (!st)
         st = fit_strength(session, run, err);
-    if (!st)
-        st = find_suspects(session, run, err);
+    if (!st && seq / every % SUSPECTS_EVERY == 0)
+        st = run_state_suspects(session, run, err);
     if (!st)
         log_event(config->log, LOG_INFO, "refit",
                   "run '%s', seq %llu: difficulty learned from %zu prompts, prior strength %.3g",

@@ -44,6 +44,16 @@ enum run_end {
     RUN_ENDED_TOLD, /* a reply that was short, so the client knows */
 };
 
+/* What the latest refit left. A penalty that was searched for once is kept: the search takes
+ * seconds, and a FETCH waits for it. */
+struct refit {
+    double *predicted; /* [n] difficulty of the data set's rows, or NULL: no refit yet */
+    size_t n;
+    double alpha, l1_ratio; /* of the latest fit; alpha 0: none */
+    uint64_t n_fitted;      /* rows it was fitted on */
+    uint64_t length;        /* with the length of a prompt as an extra column */
+};
+
 struct run_state {
     struct ledger_run record;
     struct progress progress;
@@ -53,8 +63,8 @@ struct run_state {
     bool plan_stored;           /* its own plan is in the ledger as blob "plan" */
     struct ledger_pooled *pool; /* [n_pool] */
     size_t n_pool, pool_capacity;
-    struct prompt_map pooled;         /* sid to index in pool, kept in last_seq */
-    double *predicted;                /* [model->rows] difficulty after the latest refit, or NULL */
+    struct prompt_map pooled; /* sid to index in pool, kept in last_seq */
+    struct refit refit;
     uint64_t feedback_items, outside; /* rewards taken in; those outside [0, 1]. Since the start */
 };
 
@@ -110,6 +120,12 @@ void progress_write(const struct progress *progress, struct text *out);
 MUST_CHECK enum status progress_read(struct progress *progress, const void *bytes, size_t n,
                                      struct error *err);
 
+void refit_release(struct refit *refit);
+void refit_write(const struct refit *refit, struct text *out);
+/* STATUS_FORMAT also when it is not for `rows` rows. */
+MUST_CHECK enum status refit_read(struct refit *refit, const void *bytes, size_t n, size_t rows,
+                                  struct error *err);
+
 void serving_plan_release(struct serving_plan *plan);
 void serving_plan_write(const struct serving_plan *plan, struct text *out);
 MUST_CHECK enum status serving_plan_read(struct serving_plan *plan, const void *bytes, size_t n,
@@ -120,8 +136,7 @@ MUST_CHECK enum status run_state_plan(struct session *session, struct run_state 
                                       struct error *err);
 
 /* What the difficulty model says of a prompt now; `planned` is what the plan said. */
-double run_state_difficulty(const struct session *session, const struct run_state *run,
-                            uint64_t sid, double planned);
+double run_state_difficulty(const struct run_state *run, uint64_t sid, double planned);
 
 /* Learn from all feedback, when that is due at `seq`. */
 MUST_CHECK enum status run_state_refit(struct session *session, struct run_state *run, uint64_t seq,
@@ -131,5 +146,9 @@ MUST_CHECK enum status run_state_refit(struct session *session, struct run_state
  */
 MUST_CHECK enum status session_freeze(struct session *session,
                                       const struct encode_reference *reference, struct error *err);
+
+/* Look for suspect references, into the ledger. */
+MUST_CHECK enum status run_state_suspects(struct session *session, struct run_state *run,
+                                          struct error *err);
 
 #endif

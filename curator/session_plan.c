@@ -414,23 +414,21 @@ static void advance(struct progress *p)
     p->cursor += n;
 }
 
-double run_state_difficulty(const struct session *session, const struct run_state *run,
-                            uint64_t sid, double planned)
+double run_state_difficulty(const struct run_state *run, uint64_t sid, double planned)
 {
-    if (run->predicted && sid < session->config.model->rows && !isnan(run->predicted[sid]))
-        return run->predicted[sid];
+    if (sid < run->refit.n && !isnan(run->refit.predicted[sid]))
+        return run->refit.predicted[sid];
     return planned;
 }
 
-static struct posterior posterior_of(const struct session *session, const struct run_state *run,
-                                     size_t position)
+static struct posterior posterior_of(const struct run_state *run, size_t position)
 {
     uint64_t sid = run->plan.sids[position];
     const struct ledger_prompt *p = prompt_map_find(&run->prompts, sid);
 
     if (!p)
         return posterior_prior(
-            run_state_difficulty(session, run, sid, (double)run->plan.difficulty[position]),
+            run_state_difficulty(run, sid, (double)run->plan.difficulty[position]),
             run->progress.n0);
     return (struct posterior){.a = p->a,
                               .b = p->b,
@@ -477,7 +475,7 @@ static enum status choose(struct session *session, struct run_state *run, uint64
         if (is_taken(&run->progress, at))
             continue;
         candidates[found] = (struct online_candidate){.sid = run->plan.sids[at],
-                                                      .posterior = posterior_of(session, run, at)};
+                                                      .posterior = posterior_of(run, at)};
         where[found++] = at;
     }
     if (!st)

@@ -206,9 +206,11 @@ static enum status write_state(struct text *out, struct session *session,
     if (run->plan.owned_sids)
         serving_plan_write(&run->plan, &part);
     state_put_array(out, part.data, part.length, 1);
+    text_clear(&part);
+    if (run->refit.n)
+        refit_write(&run->refit, &part);
+    state_put_array(out, part.data, part.length, 1);
     text_release(&part);
-    state_put_array(out, run->predicted, run->predicted ? session->config.model->rows : 0,
-                    sizeof(*run->predicted));
     put_prompts(out, &run->prompts);
     st = put_batches(out, session, run, err);
     for (size_t i = 0; i < run->n_pool; i++) {
@@ -285,9 +287,8 @@ struct incoming {
     uint64_t lineage, branch, next_seq, consumed_seq, event, n_pool;
     struct encode_reference reference;
     struct progress progress;
-    void *plan;
-    double *predicted;
-    size_t n_plan, n_predicted;
+    void *plan, *refit;
+    size_t n_plan, n_refit;
     struct ledger_prompt *prompts;
     size_t n_prompts;
     uint64_t first_batch; /* lowest seq that came along */
@@ -302,7 +303,7 @@ static void incoming_release(struct incoming *s)
     mem_free(s->dataset);
     progress_release(&s->progress);
     mem_free(s->plan);
-    mem_free(s->predicted);
+    mem_free(s->refit);
     mem_free(s->prompts);
 }
 
@@ -358,7 +359,7 @@ static enum status read_state(struct incoming *s, const unsigned char *bytes, si
     s->n_pool = state_get_u64(&s->in);
     progress = state_get_array(&s->in, &n_progress, 1);
     s->plan = state_get_array(&s->in, &s->n_plan, 1);
-    s->predicted = state_get_array(&s->in, &s->n_predicted, sizeof(*s->predicted));
+    s->refit = state_get_array(&s->in, &s->n_refit, 1);
     if (!s->in.failed)
         st = progress_read(&s->progress, progress, n_progress, err);
     if (!st && !s->in.failed)
@@ -556,8 +557,7 @@ static enum status apply(struct session *session, struct run_state *run, struct 
     if (!st)
         st = ledger_blob_put(session->ledger, run->record.id, "plan", s->plan, s->n_plan, err);
     if (!st)
-        st = ledger_blob_put(session->ledger, run->record.id, "refit", s->predicted,
-                             s->n_predicted * sizeof(*s->predicted), err);
+        st = ledger_blob_put(session->ledger, run->record.id, "refit", s->refit, s->n_refit, err);
     if (st)
         return st;
     run->record.next_seq = s->next_seq;

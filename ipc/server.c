@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "ipc/job.h"
 #include "ipc/lane_thread.h"
@@ -31,7 +32,7 @@ enum {
     WAIT_MS = 100,                /* longest poll: cancel may be set without waking us */
     WAIT_BUSY_MS = 20,            /* when memory grows or something is about to end */
     WAIT_LATE_MS = 2,             /* when a reply is to be offered again */
-    TURN_LATE = 256,              /* of them, in a turn */
+    PEER_GROUPS = 256,            /* peers by hash of their id */
 };
 
 /* Replies for which a peer's queue was full a moment ago. */
@@ -75,6 +76,7 @@ struct server {
     size_t in_flight;             /* jobs that lanes have */
     struct job *late, *late_tail; /* their packet is the reply; since job->late */
     size_t n_late, late_bytes;
+    unsigned late_of[PEER_GROUPS]; /* by group of peers: what comes behind must wait too */
     struct memory_guard guard;
     double looked_at, trimmed_at, ticked_at;
     uint64_t resident;
@@ -241,6 +243,11 @@ static void reply_dropped(struct server *s, const char *why)
     complain(s, WARNING_DROPPED, "a reply was dropped: %s", why);
 }
 
+static unsigned group_of(const struct job *job)
+{
+    return (unsigned)hash64(job->peer, job->peer_size, 0) % PEER_GROUPS;
+}
+
 static void late_put(struct server *s, struct job *job)
 {
     assert(job->packet);
@@ -252,6 +259,7 @@ static void late_put(struct server *s, struct job *job)
     s->late_tail = job;
     s->n_late++;
     s->late_bytes += job->packet->bytes;
+    s->late_of[group_of(job)]++;
 }
 
 static struct job *late_take(struct server *s)
@@ -262,15 +270,15 @@ static struct job *late_take(struct server *s)
     s->late = job->next;
     s->n_late--;
     s->late_bytes -= job->packet->bytes;
+    s->late_of[group_of(job)]--;
     return job;
 }
 
-/* What became of the reply in job->packet, if it is still there; takes the job. */
+/* What became of a reply; takes the job. SOCKET_FULL: it is in job->packet. */
 static void settle(struct server *s, struct job *job, enum status st, enum socket_outcome outcome,
                    const struct error *err)
 {
     double now = clock_seconds();
-    size_t bytes = job->packet ? job->packet->bytes : 0;
 
     if (st) {
         reply_dropped(s, err->message);
@@ -280,7 +288,7 @@ static void settle(struct server *s, struct job *job, enum status st, enum socke
         vitals_replied(s->vitals, job->envelope.kind, job->error, job->reply_bytes,
                        now - job->received);
     } else if (now - job->late < LATE_S && s->n_late < LATE_MAX &&
-               bytes <= LATE_BYTES_MAX - s->late_bytes) {
+               job->packet->bytes <= LATE_BYTES_MAX - s->late_bytes) {
         late_put(s, job);
         return;
     } else {
@@ -332,26 +340,36 @@ static void send_reply(struct server *s, struct job *job, struct message_out *ou
     n = reply_frames(frames, owned, n, out);
     for (size_t i = 1; i < n; i++)
         job->reply_bytes += frames[i].n;
-    st = socket_offer(s->router, frames, owned, n, &outcome, &job->packet, &err);
     job->late = clock_seconds();
+    if (s->late_of[group_of(job)] > 0) {
+        outcome = SOCKET_FULL;
+        st = socket_pack(s->router, frames, owned, n, &job->packet, &err);
+    } else {
+        st = socket_offer(s->router, frames, owned, n, &outcome, &job->packet, &err);
+    }
     settle(s, job, st, outcome, &err);
 }
 
+/* All of them, once. Replies to one peer stay in order: behind one that has to go on waiting, the
+ * others of its group do. */
 static void send_late(struct server *s)
 {
-    size_t n = s->n_late < TURN_LATE ? s->n_late : TURN_LATE;
+    bool full[PEER_GROUPS] = {false};
 
-    while (n-- > 0) {
+    for (size_t n = s->n_late; n > 0; n--) {
         struct job *job = late_take(s);
-        enum socket_outcome outcome;
+        unsigned group = group_of(job);
+        enum socket_outcome outcome = SOCKET_FULL;
+        enum status st = STATUS_OK;
         struct error err = {0};
-        enum status st;
 
         if (!may_reply(s, job)) {
             job_free(job);
             continue;
         }
-        st = socket_offer_again(s->router, &job->packet, &outcome, &err);
+        if (!full[group])
+            st = socket_offer_again(s->router, &job->packet, &outcome, &err);
+        full[group] = !st && outcome == SOCKET_FULL;
         settle(s, job, st, outcome, &err);
     }
 }

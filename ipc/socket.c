@@ -510,6 +510,19 @@ enum status socket_offer(struct socket *s, const struct frame *frames, void *con
     return st;
 }
 
+enum status socket_pack(struct socket *s, const struct frame *frames, void *const *owned, size_t n,
+                        struct packet **unsent, struct error *err)
+{
+    enum status st = fill_all(s, frames, owned, n, err);
+
+    *unsent = NULL;
+    if (st)
+        return st;
+    *unsent = packet_new(s->frames, n, false);
+    close_all(s, n);
+    return *unsent ? STATUS_OK : error_nomem(err);
+}
+
 enum status socket_offer_again(struct socket *s, struct packet **unsent,
                                enum socket_outcome *outcome, struct error *err)
 {
@@ -523,7 +536,6 @@ enum status socket_offer_again(struct socket *s, struct packet **unsent,
     }
     st = send_all(s, n, outcome, err);
     if (!st && *outcome == SOCKET_FULL) {
-        /* Small messages live inside zmq_msg_t, so what `view` points to is of no use any more. */
         for (size_t i = 0; i < n; i++)
             zmq_msg_move(&p->frames[i].message, &s->frames[i]);
     } else {

@@ -109,7 +109,13 @@ enum status socket_offer(struct socket *socket, const struct frame *frames, void
                          size_t n, enum socket_outcome *outcome, struct packet **unsent,
                          struct error *err);
 
-/* Once more: *unsent stays when the outcome is SOCKET_FULL again, else it is gone. */
+/* The same without a try, for what must wait behind another. */
+MUST_CHECK
+enum status socket_pack(struct socket *socket, const struct frame *frames, void *const *owned,
+                        size_t n, struct packet **unsent, struct error *err);
+
+/* Once more: *unsent stays when the outcome is SOCKET_FULL again, else it is gone. What its `view`
+ * shows is of no use. */
 MUST_CHECK
 enum status socket_offer_again(struct socket *socket, struct packet **unsent,
                                enum socket_outcome *outcome, struct error *err);
