@@ -134,13 +134,6 @@ static enum status check_input(const struct curation *c, struct error *err)
         return error_set(err, STATUS_INVALID, "indices: vectors of %zu latents, the model has %zu",
                          c->input->x.cols, c->model->d_sae);
     }
-    if (c->model->has_dataset && c->input->pooled && !c->model->pooled_input &&
-        c->recipe->sae.input != SAE_INPUT_POOLED) {
-        c->result->field = "act";
-        return error_set(err, STATUS_INVALID,
-                         "act: one vector a sample, the data set's features are of tokens; "
-                         "sae.input: pooled goes on all the same");
-    }
     st = check_source(c, &quality, err);
     return st ? st : check_source(c, &difficulty, err);
 }

@@ -62,9 +62,9 @@ enum curate_rule {
  * order of `order`. A sample's score does not depend on where in the request it stands.
  *
  * STATUS_INVALID, with result->field: a column that a probe needs is missing (it comes first in the
- * message), vectors are not d_sae wide, or pooled ones meet a probe or clusters of features of
- * tokens (unless sae.input is pooled). `result` is all zero but for that. STATUS_NOMEM,
- * STATUS_CANCELED.
+ * message), vectors are not d_sae wide, or pooled ones meet a probe of features of tokens (unless
+ * sae.input is pooled); clusters are assigned either way. `result` is all zero but for that.
+ * STATUS_NOMEM, STATUS_CANCELED.
  *
  * Cost: O(entries) logarithms for each probe and the clusters, k times (d_sae + entries) for these.
  */
