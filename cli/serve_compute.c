@@ -178,6 +178,22 @@ static void check_pooled(const struct serve *serve, struct fault *fault)
         fault_set(fault, E_BAD_TENSOR, "act", "%s", err.message);
 }
 
+/* What the pool's plan will need: it is asked for now, as a FETCH could only fail. */
+static enum status check_columns(const struct serve *serve, const struct vectors *vectors,
+                                 struct fault *fault, struct error *err)
+{
+    const struct curate_input in = vectors_input(vectors, NULL);
+    struct error wrong = {0};
+    const char *field = NULL;
+    enum status st = curate_check(&field, &in, &serve->model, serve->recipe, &wrong);
+
+    if (st == STATUS_INVALID)
+        fault_set(fault, E_BAD_TENSOR, field, "%s", wrong.message);
+    else if (st)
+        return error_set(err, st, "%s", wrong.message);
+    return STATUS_OK;
+}
+
 static enum status compute(struct serve *serve, struct request *request, struct serve_input *input,
                            struct encoded *encoded, struct recipe *copy, struct message_out *out,
                            struct fault *fault, struct error *err)
@@ -205,6 +221,10 @@ static enum status compute(struct serve *serve, struct request *request, struct 
     if (st || fault->code)
         return st;
     count_vectors(serve, &encoded->vectors);
+    if (kind == KIND_SUBMIT)
+        st = check_columns(serve, &encoded->vectors, fault, err);
+    if (st || fault->code)
+        return st;
     if (kind == KIND_SUBMIT) {
         encoded->sids = input->sids;
         input->sids = NULL;

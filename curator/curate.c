@@ -574,6 +574,17 @@ static enum status filter(struct curation *c, struct error *err)
     return st ? st : apply_window(c, err);
 }
 
+enum status curate_check(const char **field, const struct curate_input *input,
+                         const struct model *model, const struct recipe *recipe, struct error *err)
+{
+    struct curate_result result = {0};
+    const struct curation c = {.input = input, .model = model, .recipe = recipe, .result = &result};
+    enum status st = check_input(&c, err);
+
+    *field = result.field;
+    return st;
+}
+
 enum status curate_score(struct curate_result *result, const struct curate_input *input,
                          const struct model *model, const struct recipe *recipe,
                          enum curate_rule rule, const struct kernels *kernels,

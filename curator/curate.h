@@ -74,6 +74,11 @@ enum status curate_score(struct curate_result *result, const struct curate_input
                          enum curate_rule rule, const struct kernels *kernels,
                          struct workers *workers, struct error *err);
 
+/* Would curate_score refuse these as a whole? The same errors, *field as result->field. */
+MUST_CHECK
+enum status curate_check(const char **field, const struct curate_input *input,
+                         const struct model *model, const struct recipe *recipe, struct error *err);
+
 /*
  * Plan what is kept (batches.*; `recipe` may carry the request's own settings): plan->order holds
  * indices of samples, those of no batch (drop_last) at the end. Nothing kept, or fewer than a batch
