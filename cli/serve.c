@@ -501,7 +501,9 @@ static void sidecar_release(struct sidecar *s)
     sae_release(&serve->sae);
     model_release(&serve->model);
     text_release(&serve->figures);
+    mem_free(serve->greeted);
     pthread_mutex_destroy(&serve->figures_lock);
+    pthread_mutex_destroy(&serve->reference_lock);
     notify_close(&s->notify);
     if (s->endpoint_lock)
         close(s->endpoint_lock);
@@ -531,6 +533,7 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     /* A sidecar does not wait for who reads its log. */
     for (int i = 0; i < cli->log.n_sinks; i++)
         cli->log.sinks[i].lost = &serve->log_lost;
+    pthread_mutex_init(&serve->reference_lock, NULL);
     st = recipe_args_load(&s->recipe, path, args, err);
     if (!st)
         st = cli_start_workers(cli, s->recipe.resources.threads, err);

@@ -50,6 +50,12 @@ struct serve {
     atomic_bool storage_ok; /* the last round was written */
     bool round_failed;      /* of the STATE lane: nothing of this round will be applied */
     struct error round_error;
+    uint64_t *greeted; /* [n_greeted] sessions of this round's HELLOs */
+    size_t n_greeted, greeted_capacity;
+
+    /* The norm statistics as of the last round, for the COMPUTE lane. */
+    pthread_mutex_t reference_lock;
+    struct encode_reference reference;
 
     /* The session's figures as of the last round, for the thread of the metrics. */
     pthread_mutex_t figures_lock;

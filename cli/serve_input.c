@@ -48,6 +48,7 @@ void fault_from_refusal(struct fault *fault, const struct refusal *refusal)
         [REFUSAL_STATE_VERSION] = E_STATE_VERSION,
         [REFUSAL_NO_SNAPSHOT] = E_NO_SNAPSHOT,
         [REFUSAL_TOO_LARGE] = E_TOO_LARGE,
+        [REFUSAL_BUSY] = E_BUSY,
     };
 
     if (refusal->code == REFUSAL_NONE)

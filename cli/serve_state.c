@@ -96,8 +96,17 @@ static enum status do_hello(struct call *call, struct error *err)
         /* What the fenced ones left waiting is behind this HELLO and will find itself fenced. */
         for (size_t i = 0; i < hello.n_older; i++)
             server_session_fence(serve->server, hello.older[i]);
-        st = server_session_add(serve->server, hello.session, call->user, err);
+        if (mem_grow((void **)&serve->greeted, &serve->greeted_capacity, serve->n_greeted + 1,
+                     sizeof(*serve->greeted)))
+            serve->greeted[serve->n_greeted++] = hello.session;
+        else
+            st = error_nomem(err);
         if (!st)
+            st = server_session_add(serve->server, hello.session, call->user, err);
+        if (st == STATUS_CONFLICT) {
+            fault_set(call->fault, E_CONFLICT, "client", "%s", err->message);
+            st = STATUS_OK;
+        } else if (!st)
             print_hello(serve, &hello, run, &call->out->header);
     }
     mem_free(hello.older);
@@ -289,7 +298,7 @@ static enum status do_keep(struct call *call, struct encoded *encoded, struct er
     for (size_t i = 0; !st && i < v->n; i++)
         contents[i] = vectors_content(v, i);
     if (!st)
-        st = session_keep(call->serve->session, contents, v->n, err);
+        st = session_keep(call->serve->session, &v->reference, contents, v->n, err);
     mem_free(contents);
     if (!st) {
         *call->out = encoded->reply;
@@ -594,6 +603,11 @@ static enum status answer(struct call *call, struct encoded *encoded, struct err
     bool known = false;
     enum status st = STATUS_OK;
 
+    if (is_remembered(kind) && call->request > INT64_MAX) {
+        fault_set(call->fault, E_BAD_FRAME, "request", "request id %llu, expected one below 2^63",
+                  (unsigned long long)call->request);
+        return STATUS_OK;
+    }
     if (is_remembered(kind))
         st = session_replay(call->serve->session, call->session, call->request, call->digest,
                             &known, &reply, &call->refusal, err);
@@ -613,10 +627,30 @@ static enum status answer(struct call *call, struct encoded *encoded, struct err
     return st;
 }
 
+/* What is durable now is what COMPUTE encodes by. */
+static void publish_reference(struct serve *serve)
+{
+    pthread_mutex_lock(&serve->reference_lock);
+    serve->reference = session_reference(serve->session);
+    pthread_mutex_unlock(&serve->reference_lock);
+}
+
+static void take_reference(struct serve *serve)
+{
+    struct encode_reference reference;
+
+    pthread_mutex_lock(&serve->reference_lock);
+    reference = serve->reference;
+    pthread_mutex_unlock(&serve->reference_lock);
+    candidates_encoder_refer(serve->encoder, &reference);
+}
+
 void serve_begin(void *context, enum lane lane)
 {
     struct serve *serve = context;
 
+    if (lane == LANE_COMPUTE)
+        take_reference(serve);
     if (lane != LANE_STATE)
         return;
     serve->round_error = (struct error){0};
@@ -635,25 +669,30 @@ static void round_fault(struct serve *serve, struct fault *fault)
 void serve_end(void *context, enum lane lane, struct fault *fault)
 {
     struct serve *serve = context;
-    enum status st;
+    struct error ignored = {0};
 
     if (lane != LANE_STATE)
         return;
-    if (serve->round_failed) {
-        struct error ignored = {0};
-
-        st = session_cancel(serve->session, &ignored);
-    } else {
-        st = session_commit(serve->session, &serve->round_error);
-        serve->round_failed = st != STATUS_OK;
-    }
+    if (!serve->round_failed)
+        serve->round_failed = session_commit(serve->session, &serve->round_error) != STATUS_OK;
+    else if (session_cancel(serve->session, &ignored))
+        log_event(serve->log, LOG_ERROR, "state", "%s", ignored.message);
     if (serve->round_failed) {
         round_fault(serve, fault);
+        /* Their numbers will be given to others. */
+        for (size_t i = 0; i < serve->n_greeted; i++) {
+            session_bye(serve->session, serve->greeted[i]);
+            server_session_remove(serve->server, serve->greeted[i]);
+        }
         log_event(serve->log, LOG_ERROR, "state", "%s", serve->round_error.message);
-        if (st || session_broken(serve->session))
+        /* A full disk is waited out; only what cannot be known ends the process. */
+        if (session_broken(serve->session))
             server_fail(serve->server, serve->round_error.message);
     }
+    serve->n_greeted = 0;
     atomic_store_explicit(&serve->storage_ok, !serve->round_failed, memory_order_relaxed);
+    if (!serve->round_failed)
+        publish_reference(serve);
     serve_update_figures(serve);
 }
 

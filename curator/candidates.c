@@ -82,6 +82,13 @@ void candidates_encoder_free(struct candidates_encoder *e)
     mem_free(e);
 }
 
+void candidates_encoder_refer(struct candidates_encoder *e,
+                              const struct encode_reference *reference)
+{
+    if (reference->tokens)
+        e->config.reference = *reference;
+}
+
 /* Tokens of sample i. */
 static void sample_range(const struct candidates *c, size_t i, size_t *begin, size_t *end)
 {
@@ -97,9 +104,14 @@ static enum status hash_contents(struct hash128 *content, const struct candidate
     struct hasher *hasher;
 
     for (size_t i = 0; i < c->n; i++) {
-        const int32_t kind[2] = {(int32_t)c->form, (int32_t)c->dtype};
+        int32_t kind[4] = {(int32_t)c->form, (int32_t)c->dtype};
         size_t begin, end;
 
+        /* What is there, so that no part can pass for another. */
+        sample_range(c, i, &begin, &end);
+        kind[2] = (int32_t)(end - begin);
+        kind[3] = (c->keep != NULL) | (c->tokens_used != NULL) << 1 | (c->recon_max != NULL) << 2 |
+                  (c->recon_mean != NULL) << 3;
         hasher = hasher_new();
         if (!hasher)
             return error_nomem(err);
@@ -116,7 +128,6 @@ static enum status hash_contents(struct hash128 *content, const struct candidate
             if (c->recon_mean)
                 hasher_update(hasher, &c->recon_mean[i], sizeof(*c->recon_mean));
         } else {
-            sample_range(c, i, &begin, &end);
             hasher_update(hasher, c->act + begin * width, (end - begin) * width);
             if (c->keep)
                 hasher_update(hasher, c->keep + begin, end - begin);

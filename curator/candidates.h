@@ -91,6 +91,10 @@ enum status candidates_encoder_new(struct candidates_encoder **encoder,
                                    struct error *err);
 void candidates_encoder_free(struct candidates_encoder *encoder); /* accepts NULL */
 
+/* From now on these statistics, if there are any: those that became durable. */
+void candidates_encoder_refer(struct candidates_encoder *encoder,
+                              const struct encode_reference *reference);
+
 enum candidates_use {
     CANDIDATES_ONCE, /* SCORE, CURATE */
     CANDIDATES_KEPT, /* SUBMIT: the first one freezes the norm statistics */

@@ -16,6 +16,8 @@
 
 #define REFERENCE_KEY "reference"
 
+#define PASS_RATE_ONE 0x1p32
+
 void refuse(struct refusal *refusal, enum refusal_code code, const char *field, const char *format,
             ...)
 {
@@ -46,6 +48,22 @@ void progress_write(const struct progress *p, struct text *out)
     state_put_u64(out, p->ended);
     state_put_u64(out, p->attached);
     state_put_double(out, p->n0);
+    state_put_u64(out, p->feedback_items);
+    state_put_u64(out, p->outside);
+}
+
+static bool is_sound(const struct progress *p)
+{
+    for (size_t i = 0; i < p->n_taken; i++) {
+        if (p->taken[i] > 1)
+            return false;
+    }
+    for (size_t i = 0; i < p->n_done; i++) {
+        if (p->done[i] > 1)
+            return false;
+    }
+    return p->cursor <= SIZE_MAX - p->n_taken && p->n0 > 0 && isfinite(p->n0) &&
+           p->ended <= RUN_ENDED_TOLD && p->attached <= 1;
 }
 
 enum status progress_read(struct progress *p, const void *bytes, size_t n, struct error *err)
@@ -62,12 +80,19 @@ enum status progress_read(struct progress *p, const void *bytes, size_t n, struc
     p->ended = state_get_u64(&in);
     p->attached = state_get_u64(&in);
     p->n0 = state_get_double(&in);
-    if (!in.failed && in.n == 0 && p->n0 > 0 && p->ended <= RUN_ENDED_TOLD)
+    p->feedback_items = state_get_u64(&in);
+    p->outside = state_get_u64(&in);
+    if (!in.failed && in.n == 0 && is_sound(p))
         return STATUS_OK;
     progress_release(p);
     if (in.out_of_memory)
         return error_nomem(err);
     return error_set(err, STATUS_FORMAT, "progress of a run: %zu bytes that make no sense", n);
+}
+
+bool progress_fits(const struct progress *p, size_t n)
+{
+    return p->cursor <= n && p->n_taken <= n - p->cursor;
 }
 
 void run_state_release(struct run_state *run)
@@ -119,6 +144,10 @@ enum status run_state_load(struct session *session, struct run_state *run, struc
         st = serving_plan_read(&run->plan, bytes, n, err);
         run->planned = run->plan_stored = !st;
     }
+    if (!st && bytes && !progress_fits(&run->progress, run->plan.n))
+        st = error_set(err, STATUS_FORMAT,
+                       "it stands at %llu of a plan of %zu: rows that do not belong together",
+                       (unsigned long long)run->progress.cursor, run->plan.n);
     mem_free(bytes);
     bytes = NULL;
     if (!st)
@@ -182,7 +211,7 @@ enum status session_load(struct session *session, struct error *err)
     for (size_t i = 0; i < session->n_runs; i++)
         run_state_release(&session->runs[i]);
     session->n_runs = 0;
-    session->dirty = false;
+    session->lost = true;
     if (!st)
         st = ledger_runs(session->ledger, &records, &n, err);
     if (!st && n > session->runs_capacity) {
@@ -205,6 +234,7 @@ enum status session_load(struct session *session, struct error *err)
         st = run_state_load(session, run, err);
     }
     mem_free(records);
+    session->lost = st != STATUS_OK;
     return st;
 }
 
@@ -360,6 +390,7 @@ enum status session_undo(struct session *session, struct error *err)
 {
     enum status st = ledger_undo(session->ledger, err);
 
+    session->dirty = true; /* by the requests before in this round, which stay */
     return st ? st : session_load(session, err);
 }
 
@@ -370,10 +401,13 @@ enum status session_cancel(struct session *session, struct error *err)
     ledger_rollback(session->ledger);
     if (!session->dirty || ledger_broken(session->ledger))
         return STATUS_OK;
+    session->lost = true;
     st = ledger_begin(session->ledger, err);
     if (!st)
         st = session_load(session, err);
     ledger_rollback(session->ledger);
+    if (!st)
+        session->dirty = false;
     return st;
 }
 
@@ -382,16 +416,16 @@ enum status session_commit(struct session *session, struct error *err)
     struct error again = {0};
     enum status st = ledger_commit(session->ledger, err);
 
-    if (st && session_cancel(session, &again))
-        log_event(session->config.log, LOG_ERROR, "state", "%s", again.message);
-    else
+    if (!st)
         session->dirty = false;
+    else if (session_cancel(session, &again))
+        log_event(session->config.log, LOG_ERROR, "state", "%s", again.message);
     return st;
 }
 
 bool session_broken(const struct session *session)
 {
-    return ledger_broken(session->ledger);
+    return session->lost || ledger_broken(session->ledger);
 }
 
 struct encode_reference session_reference(const struct session *session)
@@ -470,11 +504,15 @@ enum status session_run_of(struct session *session, uint64_t id, struct run_stat
 static enum status add_name(struct session *session, uint64_t id, const char *run,
                             struct error *err)
 {
+    struct session_name *known = find_name(session, id);
     void *names = session->names;
     char *copy;
 
-    if (find_name(session, id))
+    if (known && strcmp(known->run, run) == 0)
         return STATUS_OK;
+    /* The number was given out in a round that failed, and is given out again. */
+    if (known)
+        session_bye(session, id);
     copy = mem_strdup(run);
     if (!copy || !mem_grow(&names, &session->names_capacity, session->n_names + 1,
                            sizeof(*session->names))) {
@@ -504,9 +542,12 @@ enum status session_hello(struct session *session, const char *run, const char *
                "incarnation %llu of client '%s' in run '%s' has been followed by %llu: "
                "this one is fenced off",
                (unsigned long long)incarnation, client, run, (unsigned long long)highest);
-        return STATUS_OK;
+        return ledger_undo(session->ledger, err); /* a session that never was */
     }
-    return add_name(session, hello->session, run, err);
+    st = add_name(session, hello->session, run, err);
+    for (size_t i = 0; !st && i < hello->n_older; i++)
+        session_bye(session, hello->older[i]);
+    return st;
 }
 
 void session_bye(struct session *session, uint64_t id)
@@ -687,23 +728,41 @@ static enum status pool_one(struct session *session, struct run_state *run, uint
     return st;
 }
 
+/* Vectors that were encoded by other norm statistics than those in force would not compare. */
+static bool is_stale(const struct session *session, const struct encode_reference *r)
+{
+    const struct encode_reference *ours = &session->reference;
+
+    return r && r->tokens && ours->tokens &&
+           (r->tokens != ours->tokens || r->median_norm != ours->median_norm);
+}
+
 enum status session_submit(struct session *session, uint64_t id, const struct submission *s,
                            unsigned char *reason, struct refusal *refusal, struct error *err)
 {
     const struct model *model = session->config.model;
-    struct run_state *run;
-    enum status st = session_run_of(session, id, &run, err);
+    struct run_state *run = session_run_find(session, id);
+    size_t n_pool;
+    enum status st;
 
-    if (st)
-        return st;
-    if (model->has_dataset && !run->progress.attached) {
+    if (model->has_dataset && !(run && run->progress.attached)) {
         refuse(refusal, REFUSAL_DATASET, NULL,
                "the recipe has a data set of %zu rows and serves that: ATTACH first to add samples "
                "to it",
                model->rows);
         return STATUS_OK;
     }
+    if (is_stale(session, s->reference)) {
+        refuse(refusal, REFUSAL_BUSY, NULL,
+               "the norm statistics became others while this was encoded: send it again");
+        refusal->retry_after_ms = 1;
+        return STATUS_OK;
+    }
+    st = session_run_of(session, id, &run, err);
+    if (st)
+        return st;
     session->dirty = true;
+    n_pool = run->n_pool;
     st = session_freeze(session, s->reference, err);
     for (size_t i = 0; !st && i < s->n; i++) {
         reason[i] = s->vectors[i].outcome;
@@ -713,14 +772,21 @@ enum status session_submit(struct session *session, uint64_t id, const struct su
         if (reason[i] == REASON_NONE)
             st = pool_one(session, run, s->sids[i], &s->vectors[i], &reason[i], err);
     }
-    return st;
+    if (st || run->n_pool == n_pool)
+        return st;
+    /* An event like feedback: a snapshot from before it is an earlier moment. */
+    run->record.event++;
+    return run_state_store(session, run, err);
 }
 
-enum status session_keep(struct session *session, const struct ledger_content *vectors, size_t n,
-                         struct error *err)
+enum status session_keep(struct session *session, const struct encode_reference *reference,
+                         const struct ledger_content *vectors, size_t n, struct error *err)
 {
     enum status st = STATUS_OK;
 
+    /* What the ledger does not know of yet may be frozen otherwise after a crash. */
+    if (reference->tokens && (!session->reference.tokens || is_stale(session, reference)))
+        return STATUS_OK;
     for (size_t i = 0; !st && i < n; i++)
         st = ledger_content_put(session->ledger, &vectors[i], err);
     return st;
@@ -734,18 +800,23 @@ size_t session_runs(const struct session *session)
 struct session_run_figures session_run(const struct session *session, size_t i)
 {
     const struct run_state *run = &session->runs[i];
-    double sum = 0;
+    uint64_t sum = 0;
 
-    for (size_t p = 0; p < run->prompts.n; p++)
-        sum += run->prompts.prompts[p].a / (run->prompts.prompts[p].a + run->prompts.prompts[p].b);
+    /* In whole numbers: the same whatever order the prompts have in memory. */
+    for (size_t p = 0; p < run->prompts.n; p++) {
+        const struct ledger_prompt *prompt = &run->prompts.prompts[p];
+
+        sum += (uint64_t)(prompt->a / (prompt->a + prompt->b) * PASS_RATE_ONE);
+    }
     return (struct session_run_figures){
         .name = run->record.name,
         .next_seq = run->record.next_seq,
         .consumed_seq = run->record.consumed_seq,
-        .feedback_items = run->feedback_items,
+        .feedback_items = run->progress.feedback_items,
         .prompts_seen = run->prompts.n,
         .pool = run->n_pool,
-        .pass_rate = run->prompts.n ? sum / (double)run->prompts.n : (double)NAN,
+        .pass_rate =
+            run->prompts.n ? (double)sum / PASS_RATE_ONE / (double)run->prompts.n : (double)NAN,
     };
 }
 
@@ -790,14 +861,15 @@ void session_stats(const struct session *session, struct text *out)
         text_appendf(out, ":{\"next_seq\":%llu,\"consumed_seq\":%llu,\"epoch\":%llu",
                      (unsigned long long)f.next_seq, (unsigned long long)f.consumed_seq,
                      (unsigned long long)run->progress.epoch);
-        text_appendf(out, ",\"pool\":%llu,\"prompts_seen\":%llu,\"feedback_requests\":%llu",
+        text_appendf(out, ",\"pool\":%llu,\"prompts_seen\":%llu,\"feedback_items\":%llu",
                      (unsigned long long)f.pool, (unsigned long long)f.prompts_seen,
-                     (unsigned long long)run->record.event);
+                     (unsigned long long)f.feedback_items);
         text_append(out, ",\"pass_rate\":");
         text_append_double(out, f.pass_rate);
         text_append(out, ",\"prior_strength\":");
         text_append_double(out, run->progress.n0);
-        text_appendf(out, ",\"rewards_outside_0_1\":%llu}", (unsigned long long)run->outside);
+        text_appendf(out, ",\"rewards_outside_0_1\":%llu}",
+                     (unsigned long long)run->progress.outside);
     }
     text_append(out, "},\"dataset\":");
     if (session->config.model->has_dataset)

@@ -49,6 +49,7 @@ enum refusal_code {
     REFUSAL_STATE_VERSION,
     REFUSAL_NO_SNAPSHOT,
     REFUSAL_TOO_LARGE,
+    REFUSAL_BUSY,
 };
 
 struct refusal {
@@ -121,7 +122,8 @@ enum status session_attach(struct session *session, uint64_t id, const struct at
                            int64_t *rows, uint64_t counts[3], struct refusal *refusal,
                            struct error *err);
 
-/* SUBMIT, encoded: reason [n] gets 0 for what joined the pool (or was there already). */
+/* SUBMIT, encoded: reason [n] gets 0 for what joined the pool (or was there already). Refused as
+ * busy if it was encoded by other statistics than those that are in force by now. */
 struct submission {
     size_t n;
     const uint64_t *sids;                     /* [n] */
@@ -133,10 +135,10 @@ enum status session_submit(struct session *session, uint64_t id,
                            const struct submission *submission, unsigned char *reason,
                            struct refusal *refusal, struct error *err);
 
-/* Vectors worth keeping that nobody SUBMITted. */
+/* Vectors worth keeping that nobody SUBMITted; not those of statistics that are not durable. */
 MUST_CHECK
-enum status session_keep(struct session *session, const struct ledger_content *vectors, size_t n,
-                         struct error *err);
+enum status session_keep(struct session *session, const struct encode_reference *reference,
+                         const struct ledger_content *vectors, size_t n, struct error *err);
 
 /* The statistics that the first SUBMIT froze, or that of the data set; tokens 0: none yet. */
 struct encode_reference session_reference(const struct session *session);

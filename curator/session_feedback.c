@@ -138,13 +138,13 @@ static enum status add_group(struct session *session, struct run_state *run,
         counts->rejected += w->fate[i] == LEDGER_ROLLOUT_REFUSED;
         if (w->fate[i] != LEDGER_ROLLOUT_ADDED)
             continue;
-        run->outside += w->rollouts[i].reward < 0 || w->rollouts[i].reward > 1;
+        run->progress.outside += w->rollouts[i].reward < 0 || w->rollouts[i].reward > 1;
         w->rewards[n_accepted++] = w->rollouts[i].reward;
     }
     counts->accepted += n_accepted;
     if (st || !n_accepted)
         return st;
-    run->feedback_items += n_accepted;
+    run->progress.feedback_items += n_accepted;
     return update_prompt(session, run, items[0].sid, (double)difficulty, w->rewards, n_accepted,
                          first ? POSTERIOR_GROUP : POSTERIOR_MORE, feedback->seq, err);
 }
@@ -320,12 +320,13 @@ static enum status refit_difficulty(struct session *session, struct run_state *r
                          .validation.n = (size_t)refit->n_fitted};
     const struct probe *base = refit->alpha > 0 ? &kept : NULL;
     double *observed = mem_alloc(model->rows, sizeof(*observed));
+    bool fresh = !refit->predicted;
     struct probe probe = {0};
     enum status st = observed ? STATUS_OK : error_nomem(err);
 
     if (model->difficulty_source == MODEL_SCORE_PROBE)
         base = &model->difficulty;
-    if (!st && !refit->predicted) {
+    if (!st && fresh) {
         refit->predicted = mem_alloc(model->rows, sizeof(*refit->predicted));
         if (!refit->predicted)
             st = error_nomem(err);
@@ -338,6 +339,9 @@ static enum status refit_difficulty(struct session *session, struct run_state *r
         st = online_refit(&probe, refit->predicted, used, &input, observed, base,
                           session->config.recipe->seed, NULL, err);
     }
+    /* Nothing is kept of one that learned nothing: it would be gone after a restart. */
+    if (!st && !*used && fresh)
+        refit_release(refit);
     if (!st && *used) {
         refit->alpha = probe.alpha;
         refit->l1_ratio = probe.l1_ratio;

@@ -36,6 +36,7 @@ struct progress {
     uint64_t ended;        /* enum run_end */
     uint64_t attached;     /* ATTACH was said: what is not in the data set may be SUBMITted */
     double n0;             /* strength of the prior */
+    uint64_t feedback_items, outside; /* rewards taken in; those outside [0, 1] */
 };
 
 enum run_end {
@@ -65,7 +66,6 @@ struct run_state {
     size_t n_pool, pool_capacity;
     struct prompt_map pooled; /* sid to index in pool, kept in last_seq */
     struct refit refit;
-    uint64_t feedback_items, outside; /* rewards taken in; those outside [0, 1]. Since the start */
 };
 
 struct session {
@@ -85,7 +85,8 @@ struct session {
     struct serving_plan dataset_plan;
     struct features features; /* of the data set, for refits; only with online.target */
     unsigned char *has_vector;
-    bool dirty; /* memory is ahead of the ledger: reload if the round fails */
+    bool dirty; /* memory is ahead of what was committed: reload if the round fails */
+    bool lost;  /* memory could not be reloaded: nothing may be answered from it */
 };
 
 /* Words a refusal. */
@@ -119,6 +120,9 @@ void progress_release(struct progress *progress);
 void progress_write(const struct progress *progress, struct text *out);
 MUST_CHECK enum status progress_read(struct progress *progress, const void *bytes, size_t n,
                                      struct error *err);
+
+/* Does the place lie inside a plan of n? */
+bool progress_fits(const struct progress *progress, size_t n);
 
 void refit_release(struct refit *refit);
 void refit_write(const struct refit *refit, struct text *out);

@@ -114,7 +114,7 @@ struct pool_vectors {
     float *recon_mean, *recon_max;
     uint64_t *sids, *arrival;
     struct hash128 *prompts;
-    bool reconstructed, texts;
+    bool counted, reconstructed, texts;
 };
 
 static void pool_vectors_release(struct pool_vectors *v)
@@ -144,7 +144,7 @@ static enum status read_pool(struct pool_vectors *v, struct session *session,
     if (!v->tokens_used || !v->recon_mean || !v->recon_max || !v->sids || !v->arrival ||
         !v->prompts)
         return error_nomem(err);
-    v->reconstructed = n > 0;
+    v->counted = v->reconstructed = n > 0;
     for (size_t i = 0; !st && i < n; i++) {
         const struct ledger_pooled *pooled = &run->pool[positions[i]];
         struct ledger_content content = {0};
@@ -166,6 +166,7 @@ static enum status read_pool(struct pool_vectors *v, struct session *session,
         v->tokens_used[i] = content.tokens_used;
         v->recon_mean[i] = content.recon_mean;
         v->recon_max[i] = content.recon_max;
+        v->counted &= content.tokens_used > 0; /* one of no tokens is not in the pool */
         v->reconstructed &= !isnan(content.recon_max);
         v->sids[i] = pooled->sid;
         v->arrival[i] = positions[i];
@@ -185,7 +186,7 @@ static enum status score_pool(struct session *session, const struct pool_vectors
 
     *input = (struct curate_input){
         .x = csr_as_view(&v->x),
-        .tokens_used = v->tokens_used,
+        .tokens_used = v->counted ? v->tokens_used : NULL,
         .recon_mean = v->reconstructed ? v->recon_mean : NULL,
         .recon_max = v->reconstructed ? v->recon_max : NULL,
         .prompts = v->texts ? v->prompts : NULL,
@@ -337,16 +338,19 @@ static enum status store_plan(struct session *session, struct run_state *run, st
     return st;
 }
 
-enum status run_state_plan(struct session *session, struct run_state *run, struct error *err)
+/* With a data set what was SUBMITted joins the plan of the next epoch. */
+static bool is_planned(const struct session *session, const struct run_state *run)
+{
+    return run->planned &&
+           (session->config.model->has_dataset || run->progress.planned_pool == run->n_pool);
+}
+
+static enum status make_plan(struct session *session, struct run_state *run, struct error *err)
 {
     bool has_dataset = session->config.model->has_dataset;
     struct progress *p = &run->progress;
     enum status st = STATUS_OK;
 
-    /* With a data set what was SUBMITted joins the plan of the next epoch. */
-    if (run->planned && (has_dataset || p->planned_pool == run->n_pool))
-        return STATUS_OK;
-    session->dirty = true;
     serving_plan_release(&run->plan);
     if (!has_dataset)
         st = plan_pool(session, run, err);
@@ -359,14 +363,27 @@ enum status run_state_plan(struct session *session, struct run_state *run, struc
                                           .n = session->dataset_plan.n};
     if (st)
         return st;
-    /* The data set's own plan is only taken up again after a restart: the place in it stands. */
-    if (run->plan.owned_sids) {
+    /* The data set's own plan is only taken up again after a restart: the place in it stands. But
+     * it is that of another plan after a RESTORE under another recipe, or a salvage. */
+    if (run->plan.owned_sids || !progress_fits(p, run->plan.n)) {
         p->cursor = 0;
         p->n_taken = 0;
     }
-    p->planned_pool = run->n_pool;
+    if (run->plan.owned_sids)
+        p->planned_pool = run->n_pool;
     run->planned = true;
-    return store_plan(session, run, err);
+    return STATUS_OK;
+}
+
+enum status run_state_plan(struct session *session, struct run_state *run, struct error *err)
+{
+    enum status st;
+
+    if (is_planned(session, run))
+        return STATUS_OK;
+    session->dirty = true;
+    st = make_plan(session, run, err);
+    return st ? st : store_plan(session, run, err);
 }
 
 static bool is_taken(const struct progress *p, size_t position)
@@ -624,10 +641,22 @@ static void refuse_empty(const struct session *session, const struct run_state *
         return;
     }
     refuse(refusal, REFUSAL_EXHAUSTED, NULL,
-           run->n_pool ? "none of the %zu samples of run '%s' is kept by the recipe's filters"
-                       : "the pool holds %zu samples: nothing was SUBMITted by run '%s'",
-           run->n_pool, run->record.name);
+           "none of the %zu samples of run '%s' is kept by the recipe's filters",
+           session->config.model->rows + run->n_pool, run->record.name);
     refusal->retry_after_ms = POOL_RETRY_MS;
+}
+
+/* Before the first SUBMIT there is nothing that could be at its end. */
+static bool refuse_no_pool(const struct session *session, uint64_t id, const struct run_state *run,
+                           struct refusal *refusal)
+{
+    if (session->config.model->has_dataset || (run && run->n_pool))
+        return false;
+    refuse(refusal, REFUSAL_EXHAUSTED, NULL,
+           "the pool holds no samples: nothing was SUBMITted by run '%s'",
+           session_run_name(session, id));
+    refusal->retry_after_ms = POOL_RETRY_MS;
+    return true;
 }
 
 enum status session_fetch(struct session *session, uint64_t id, uint64_t seq, size_t n,
@@ -644,6 +673,8 @@ enum status session_fetch(struct session *session, uint64_t id, uint64_t seq, si
     }
     if (seq < next)
         return fetch_again(session, run, seq, n, batch, refusal, err);
+    if (refuse_no_pool(session, id, run, refusal))
+        return STATUS_OK;
     st = session_run_of(session, id, &run, err);
     if (!st)
         st = run_state_refit(session, run, seq, err);
@@ -668,28 +699,48 @@ enum status session_fetch(struct session *session, uint64_t id, uint64_t seq, si
     return st ? st : run_state_store(session, run, err);
 }
 
+/* As much of a run as a plan is made from; what it points to but for its progress is borrowed. */
+static enum status copy_for_plan(struct run_state *copy, const struct run_state *run,
+                                 struct error *err)
+{
+    struct progress *p = &copy->progress;
+
+    *copy = (struct run_state){.record = run->record, .pool = run->pool, .n_pool = run->n_pool};
+    *p = run->progress;
+    p->taken = mem_alloc(p->n_taken, 1);
+    p->done = mem_alloc(p->n_done, 1);
+    if (!p->taken || !p->done)
+        return error_nomem(err);
+    if (p->n_taken)
+        memcpy(p->taken, run->progress.taken, p->n_taken);
+    if (p->n_done)
+        memcpy(p->done, run->progress.done, p->n_done);
+    return STATUS_OK;
+}
+
 enum status session_peek(struct session *session, uint64_t id, size_t k, uint64_t *sids, size_t *n,
                          struct error *err)
 {
-    const struct serving_plan *plan = &session->dataset_plan;
-    struct run_state *run = session_run_find(session, id);
-    struct progress none = {0};
-    const struct progress *progress = &none;
+    const struct run_state *run = session_run_find(session, id);
+    struct run_state guess = {0};
+    const struct serving_plan *plan = run ? &run->plan : &session->dataset_plan;
+    const struct progress *progress = run ? &run->progress : &guess.progress;
     enum status st = STATUS_OK;
 
     *n = 0;
-    if (run) {
-        bool planned = run->planned;
-
-        st = run_state_plan(session, run, err);
-        if (!st && !planned)
-            st = run_state_store(session, run, err);
-        plan = &run->plan;
-        progress = &run->progress;
+    /* What FETCH would plan now, without doing so: more may be SUBMITted before. */
+    if (run && !is_planned(session, run)) {
+        st = copy_for_plan(&guess, run, err);
+        if (!st)
+            st = make_plan(session, &guess, err);
+        plan = &guess.plan;
+        progress = &guess.progress;
     }
     for (size_t at = progress->cursor; !st && at < plan->n && *n < k; at++) {
         if (!is_taken(progress, at))
             sids[(*n)++] = plan->sids[at];
     }
+    serving_plan_release(&guess.plan);
+    progress_release(&guess.progress);
     return st;
 }

@@ -5,9 +5,10 @@
  *     "SAERLST1"  what it belongs to  how far it is  prompts  batches and rollouts  pool  vectors
  *     XXH3-128 of all before it
  *
- * docs/state.md has the letter. Vectors of the pool are only in bytes that travel: the ledger has
- * them already.
+ * docs/state.md has the letter. Batches and vectors are only in bytes that travel: the ledger has
+ * them already. The same state has the same bytes, also after a restart.
  */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -16,6 +17,9 @@
 
 #define STATE_MAGIC "SAERLST1"
 #define STATE_MAGIC_BYTES 8
+
+/* Sequence and event numbers are below: what the protocol can say. */
+#define NUMBER_MAX ((uint64_t)1 << 53)
 
 static void put_hash(struct text *out, struct hash128 hash)
 {
@@ -80,6 +84,8 @@ static enum status get_prompts(struct state_reader *in, struct ledger_prompt **p
         p->flat_groups = (uint32_t)state_get_u64(in);
         p->flat_reward = (float)state_get_double(in);
         p->last_seq = state_get_u64(in);
+        in->failed |= !(p->a > 0 && p->b > 0) || !isfinite(p->a) || !isfinite(p->b) ||
+                      !isfinite(p->reward_sum) || !isfinite(p->flat_reward);
     }
     return STATUS_OK;
 }
@@ -177,14 +183,14 @@ static enum status put_vectors(struct text *out, struct session *session,
 
 enum carried {
     CARRIED_NOT, /* stays in the ledger */
-    CARRIED,     /* with the pool's vectors */
+    CARRIED,     /* with batches, rollouts and the pool's vectors */
 };
 
 static enum status write_state(struct text *out, struct session *session,
                                const struct run_state *run, enum carried carried, struct error *err)
 {
     struct text part = {0};
-    enum status st;
+    enum status st = STATUS_OK;
 
     text_append_n(out, STATE_MAGIC, STATE_MAGIC_BYTES);
     state_put_string(out, run->record.name);
@@ -212,7 +218,10 @@ static enum status write_state(struct text *out, struct session *session,
     state_put_array(out, part.data, part.length, 1);
     text_release(&part);
     put_prompts(out, &run->prompts);
-    st = put_batches(out, session, run, err);
+    if (carried == CARRIED)
+        st = put_batches(out, session, run, err);
+    else
+        state_put_u64(out, 0);
     for (size_t i = 0; i < run->n_pool; i++) {
         state_put_u64(out, run->pool[i].sid);
         put_hash(out, run->pool[i].content);
@@ -236,17 +245,19 @@ enum status session_save(struct session *session, uint64_t id, const char *tag,
 {
     struct ledger_snapshot snapshot = {0};
     struct text kept = {0};
-    struct run_state *run;
-    enum status st = session_run_of(session, id, &run, err);
+    struct run_state *run = session_run_find(session, id);
+    uint64_t next = run ? run->record.next_seq : 0;
+    enum status st;
 
-    if (st)
-        return st;
-    if (consumed_seq != UINT64_MAX && consumed_seq > run->record.next_seq) {
+    if (consumed_seq != UINT64_MAX && consumed_seq > next) {
         refuse(refusal, REFUSAL_SEQ_GAP, "consumed_seq",
                "consumed_seq %llu is ahead of the next seq, %llu", (unsigned long long)consumed_seq,
-               (unsigned long long)run->record.next_seq);
+               (unsigned long long)next);
         return STATUS_OK;
     }
+    st = session_run_of(session, id, &run, err);
+    if (st)
+        return st;
     session->dirty = true;
     if (consumed_seq != UINT64_MAX && consumed_seq > run->record.consumed_seq)
         run->record.consumed_seq = consumed_seq;
@@ -260,7 +271,9 @@ enum status session_save(struct session *session, uint64_t id, const char *tag,
             refusal, REFUSAL_TOO_LARGE, "inline",
             "the state takes %zu bytes, at most %zu fit into a frame: SAVE by tag without inline",
             state->length, SESSION_STATE_BYTES_MAX);
+        text_release(&kept);
         text_clear(state);
+        return session_undo(session, err);
     }
     snapshot.next_seq = run->record.next_seq;
     snapshot.consumed_seq = run->record.consumed_seq;
@@ -274,8 +287,7 @@ enum status session_save(struct session *session, uint64_t id, const char *tag,
         *saved = (struct saved){.next_seq = run->record.next_seq,
                                 .bytes = told->length,
                                 .hash = hash128(told->data, told->length)};
-        if (refusal->code == REFUSAL_NONE)
-            st = ledger_snapshot_put(session->ledger, run->record.id, tag, &snapshot, err);
+        st = ledger_snapshot_put(session->ledger, run->record.id, tag, &snapshot, err);
     }
     text_release(&kept);
     return st;
@@ -287,6 +299,7 @@ struct incoming {
     uint64_t lineage, branch, next_seq, consumed_seq, event, n_pool;
     struct encode_reference reference;
     struct progress progress;
+    struct serving_plan own; /* what `plan` says, if it is not empty */
     void *plan, *refit;
     size_t n_plan, n_refit;
     struct ledger_prompt *prompts;
@@ -302,6 +315,7 @@ static void incoming_release(struct incoming *s)
     mem_free(s->sae_hash);
     mem_free(s->dataset);
     progress_release(&s->progress);
+    serving_plan_release(&s->own);
     mem_free(s->plan);
     mem_free(s->refit);
     mem_free(s->prompts);
@@ -313,6 +327,16 @@ static enum status bad_state(const struct incoming *s, struct refusal *refusal, 
         return error_nomem(err);
     refuse(refusal, REFUSAL_TENSOR, "state", "the state's parts do not fit together");
     return STATUS_OK;
+}
+
+/* What would not be refused where it is used. */
+static bool numbers_sound(const struct incoming *s)
+{
+    return s->next_seq < NUMBER_MAX && s->event < NUMBER_MAX && s->consumed_seq <= s->next_seq &&
+           s->progress.first_seq <= s->next_seq && s->progress.epoch < NUMBER_MAX &&
+           (!s->reference.tokens ||
+            (isfinite(s->reference.median_norm) && s->reference.median_norm > 0)) &&
+           (!s->n_plan || progress_fits(&s->progress, s->own.n));
 }
 
 static enum status read_state(struct incoming *s, const unsigned char *bytes, size_t n,
@@ -362,10 +386,16 @@ static enum status read_state(struct incoming *s, const unsigned char *bytes, si
     s->refit = state_get_array(&s->in, &s->n_refit, 1);
     if (!s->in.failed)
         st = progress_read(&s->progress, progress, n_progress, err);
+    if (!st && !s->in.failed && s->n_plan)
+        st = serving_plan_read(&s->own, s->plan, s->n_plan, err);
+    if (st == STATUS_FORMAT || !numbers_sound(s)) {
+        s->in.failed = true;
+        st = STATUS_OK;
+    }
     if (!st && !s->in.failed)
         st = get_prompts(&s->in, &s->prompts, &s->n_prompts, err);
     mem_free(progress);
-    return s->in.failed ? bad_state(s, refusal, err) : st;
+    return !st && s->in.failed ? bad_state(s, refusal, err) : st;
 }
 
 /* Does the state belong here? */
@@ -392,12 +422,16 @@ static void check_state(const struct session *session, const struct incoming *s,
                s->config_hash, config->config_hash);
 }
 
-/* Does the ledger hold everything that happened in this run since the state was taken? */
+/* Does the ledger hold everything that happened in this run since the state was taken? What it
+ * keeps by tag is of its own past: what was not went when the run went back beyond it. */
 static enum status is_ours(bool *ours, struct session *session, const struct run_state *run,
-                           const struct incoming *s, struct error *err)
+                           const char *tag, const struct incoming *s, struct error *err)
 {
-    *ours = s->lineage == ledger_lineage(session->ledger) && strcmp(s->run, run->record.name) == 0;
-    if (!*ours)
+    *ours = tag || (s->lineage == ledger_lineage(session->ledger) &&
+                    strcmp(s->run, run->record.name) == 0 && s->branch <= run->record.branch &&
+                    s->next_seq <= run->record.next_seq && s->event <= run->record.event &&
+                    s->n_pool <= run->n_pool);
+    if (!*ours || tag)
         return STATUS_OK;
     return ledger_reaches(session->ledger, run->record.id, s->branch, s->next_seq, s->event, ours,
                           err);
@@ -435,6 +469,8 @@ static enum status take_rollouts(struct session *session, struct run_state *run,
 static enum status take_batches(struct session *session, struct run_state *run, struct incoming *s,
                                 struct error *err)
 {
+    uint64_t expected = 0;
+    bool any = false;
     enum status st = STATUS_OK;
 
     while (!st && state_get_u64(&s->in) == 1 && !s->in.failed) {
@@ -451,16 +487,21 @@ static enum status take_batches(struct session *session, struct run_state *run, 
         batch.sids = state_get_array(&s->in, &batch.n, sizeof(*batch.sids));
         batch.difficulty = state_get_array(&s->in, &n_difficulty, sizeof(*batch.difficulty));
         batch.cluster = state_get_array(&s->in, &n_cluster, sizeof(*batch.cluster));
-        if (n_difficulty != batch.n || n_cluster != batch.n || batch.seq >= s->next_seq)
-            s->in.failed = true;
-        if (batch.seq < s->first_batch)
-            s->first_batch = batch.seq;
+        if (!any) /* the others follow it to the last */
+            expected = s->first_batch = batch.seq;
+        any = true;
+        s->in.failed |= n_difficulty != batch.n || n_cluster != batch.n ||
+                        batch.n > batch.n_wanted || batch.n_wanted > UINT32_MAX ||
+                        batch.epoch >= NUMBER_MAX || batch.seq != expected ||
+                        batch.seq >= s->next_seq;
+        expected++;
         if (!s->in.failed)
             st = ledger_batch_put(session->ledger, run->record.id, &batch, err);
         if (!st && !s->in.failed)
             st = take_rollouts(session, run, s, batch.seq, err);
         ledger_batch_release(&batch);
     }
+    s->in.failed |= any && expected != s->next_seq;
     return st;
 }
 
@@ -483,10 +524,30 @@ static enum status take_vectors(struct session *session, struct incoming *s, str
         for (size_t i = 0; !s->in.failed && i < c.n; i++)
             s->in.failed |= c.indices[i] >= session->config.model->d_sae ||
                             (i > 0 && c.indices[i] <= c.indices[i - 1]);
-        s->in.failed |= n_values != c.n;
+        s->in.failed |= n_values != c.n || c.outcome != ENCODE_OK;
+        for (size_t i = 0; !s->in.failed && i < c.n; i++)
+            s->in.failed = !isfinite(c.values[i]);
         if (!s->in.failed)
             st = ledger_content_put(session->ledger, &c, err);
         ledger_content_release(&c);
+    }
+    return st;
+}
+
+/* A pool without vectors could never be planned. */
+static enum status check_vectors(struct session *session, struct incoming *s,
+                                 const struct ledger_pooled *pool, size_t n, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; !st && !s->in.failed && i < n; i++) {
+        struct ledger_content content = {0};
+        bool found = false;
+
+        st = ledger_content_find(session->ledger, pool[i].content, pool[i].prompt, &found, &content,
+                                 err);
+        s->in.failed |= !st && !found;
+        ledger_content_release(&content);
     }
     return st;
 }
@@ -514,6 +575,8 @@ static enum status take_in(struct session *session, struct run_state *run, struc
     }
     if (!st && !s->in.failed)
         st = take_vectors(session, s, err);
+    if (!st && !s->in.failed)
+        st = check_vectors(session, s, pool, n_pool, err);
     if (!st)
         st = ledger_pool_cut(session->ledger, run->record.id, 0, err);
     for (size_t i = 0; !st && !s->in.failed && i < n_pool; i++)
@@ -531,12 +594,63 @@ static enum status take_reference(struct session *session, const struct incoming
     return session_freeze(session, &s->reference, err);
 }
 
-static enum status apply(struct session *session, struct run_state *run, struct incoming *s,
-                         struct restored *restored, struct refusal *refusal, struct error *err)
+static enum status check_refit(struct incoming *s, size_t rows, struct error *err)
 {
+    struct refit refit = {0};
+    enum status st = s->n_refit ? refit_read(&refit, s->refit, s->n_refit, rows, err) : STATUS_OK;
+
+    for (size_t i = 0; !st && i < refit.n; i++)
+        s->in.failed |= isinf(refit.predicted[i]) != 0;
+    if (!st && refit.n)
+        s->in.failed |= !isfinite(refit.alpha) || refit.alpha < 0 || !(refit.l1_ratio >= 0) ||
+                        !(refit.l1_ratio <= 1) || refit.n_fitted > rows;
+    refit_release(&refit);
+    s->in.failed |= st == STATUS_FORMAT;
+    return st == STATUS_FORMAT ? STATUS_OK : st;
+}
+
+/* Do its parts fit together, and with the data set? */
+static bool run_sound(const struct session *session, const struct run_state *run)
+{
+    const struct model *model = session->config.model;
+    const struct progress *p = &run->progress;
+    bool sound = p->planned_pool <= run->n_pool && p->n_done <= run->n_pool;
+
+    for (size_t i = 0; sound && i < run->n_pool; i++) {
+        uint64_t sid = run->pool[i].sid;
+
+        sound = !(model->has_dataset && sid < model->rows) &&
+                prompt_map_find(&run->pooled, sid)->last_seq == i;
+    }
+    for (size_t i = 0; sound && i < run->prompts.n; i++) {
+        const struct ledger_prompt *prompt = &run->prompts.prompts[i];
+
+        sound = prompt_map_find(&run->prompts, prompt->sid) == prompt;
+    }
+    for (size_t i = 0; sound && run->plan.owned_sids && i < run->plan.n; i++) {
+        uint64_t sid = run->plan.sids[i];
+
+        sound = (model->has_dataset && sid < model->rows) || prompt_map_find(&run->pooled, sid);
+    }
+    if (sound && model->has_dataset && !run->plan.owned_sids)
+        sound = progress_fits(p, session->dataset_plan.n);
+    return sound;
+}
+
+static enum status apply(struct session *session, struct run_state *run, const char *tag,
+                         struct incoming *s, struct restored *restored, struct refusal *refusal,
+                         struct error *err)
+{
+    const struct session_config *config = &session->config;
     uint64_t next_seq = run->record.next_seq, dropped;
+    int64_t id = run->record.id;
     bool ours;
-    enum status st = is_ours(&ours, session, run, s, err);
+    enum status st = is_ours(&ours, session, run, tag, s, err);
+
+    if (!st)
+        st = check_refit(s, config->model->rows, err);
+    if (!st && s->in.failed)
+        return bad_state(s, refusal, err);
 
     if (!st)
         st = ledger_rewind(session->ledger, run->record.id, ours ? s->next_seq : 0,
@@ -554,6 +668,11 @@ static enum status apply(struct session *session, struct run_state *run, struct 
     }
     if (!ours)
         s->progress.first_seq = s->first_batch;
+    /* Another recipe's plan of the data set: its place says nothing about ours. */
+    if (config->model->has_dataset && !s->n_plan && strcmp(s->config_hash, config->config_hash)) {
+        s->progress.cursor = 0;
+        s->progress.n_taken = 0;
+    }
     if (!st)
         st = ledger_blob_put(session->ledger, run->record.id, "plan", s->plan, s->n_plan, err);
     if (!st)
@@ -568,38 +687,47 @@ static enum status apply(struct session *session, struct run_state *run, struct 
     s->progress = (struct progress){0};
     restored->next_seq = s->next_seq;
     st = run_state_store(session, run, err);
-    return st ? st : session_load(session, err);
+    if (!st)
+        st = session_load(session, err);
+    for (size_t i = 0; !st && i < session->n_runs; i++) {
+        if (session->runs[i].record.id == id && !run_sound(session, &session->runs[i]))
+            return bad_state(s, refusal, err);
+    }
+    return st;
 }
 
 enum status session_restore(struct session *session, uint64_t id, const char *tag,
                             const void *bytes, size_t n, enum restore_mode mode,
                             struct restored *restored, struct refusal *refusal, struct error *err)
 {
+    const char *name = session_run_name(session, id);
+    struct run_state *run = session_run_find(session, id);
     struct ledger_snapshot snapshot = {0};
     struct incoming state = {0};
-    struct run_state *run;
-    bool found = true;
-    enum status st = session_run_of(session, id, &run, err);
+    bool found = !tag;
+    enum status st = STATUS_OK;
 
     *restored = (struct restored){0};
-    if (!st && tag) {
+    if (tag && run) {
         st = ledger_snapshot_get(session->ledger, run->record.id, tag, &found, &snapshot, err);
         bytes = snapshot.state;
         n = snapshot.n_state;
     }
     if (!st && !found)
-        refuse(refusal, REFUSAL_NO_SNAPSHOT, "tag", "run '%s' has no snapshot '%s'",
-               run->record.name, tag);
-    session->dirty = true;
+        refuse(refusal, REFUSAL_NO_SNAPSHOT, "tag", "run '%s' has no snapshot '%s'", name, tag);
     if (!st && refusal->code == REFUSAL_NONE)
         st = read_state(&state, bytes, n, refusal, err);
     if (!st && refusal->code == REFUSAL_NONE)
-        check_state(session, &state, run->record.name, mode, refusal);
-    if (!st && refusal->code == REFUSAL_NONE)
-        st = apply(session, run, &state, restored, refusal, err);
+        check_state(session, &state, name, mode, refusal);
+    if (!st && refusal->code == REFUSAL_NONE) {
+        session->dirty = true;
+        st = session_run_of(session, id, &run, err);
+        if (!st)
+            st = apply(session, run, tag, &state, restored, refusal, err);
+        if (!st && refusal->code != REFUSAL_NONE)
+            st = session_undo(session, err);
+    }
     incoming_release(&state);
     ledger_snapshot_release(&snapshot);
-    if (!st && refusal->code != REFUSAL_NONE)
-        st = session_undo(session, err);
     return st;
 }
