@@ -127,7 +127,7 @@ struct ledger_run {
     int64_t id; /* 0: not in the ledger yet */
     char *name;
     uint64_t next_seq, consumed_seq;
-    uint64_t event;  /* feedback requests applied so far */
+    uint64_t event;  /* feedback requests, and SUBMITs that added to the pool, applied so far */
     uint64_t branch; /* rewinds so far: ledger_rewind() counts it, ledger_run_put() leaves it */
     void *progress;
     size_t n_progress;
