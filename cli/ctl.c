@@ -260,17 +260,47 @@ static enum status only_run(const struct ctl *ctl, const struct json *runs, cons
     return st;
 }
 
+/* A SAVE begins the run it is said in: a misspelt name would be there for good. */
+static enum status check_run(const struct ctl *ctl, const struct json *runs, struct error *err)
+{
+    struct text names = {0};
+    enum status st = STATUS_OK;
+    bool found = false;
+
+    for (size_t i = 0; !found && i < json_length(runs); i++) {
+        size_t length;
+        const char *name = json_string(json_element(runs, i), &length);
+
+        if (!name || strcmp(name, OWN_RUN) == 0)
+            continue;
+        found = strcmp(name, ctl->run) == 0;
+        text_append(&names, names.length ? ", " : "");
+        text_append_visible(&names, name, length, VALUE_WIDTH_MAX);
+    }
+    if (!found)
+        st = error_set(err, STATUS_FAILED, "%s: no run '%s' is there, found: %s", ctl->endpoint,
+                       ctl->run, names.length ? text_string(&names) : "none");
+    text_release(&names);
+    return st;
+}
+
+enum run_wanted {
+    RUN_ANY, /* one that is not there yet will do: what would it begin with? */
+    RUN_THERE,
+};
+
 /* Become a client of the run that is asked about. */
-static enum status enter_run(struct ctl *ctl, struct error *err)
+static enum status enter_run(struct ctl *ctl, enum run_wanted wanted, struct error *err)
 {
     struct client_reply reply = {0};
     const char *run = ctl->run;
     enum status st = STATUS_OK;
 
-    if (!run) {
+    if (!run || wanted == RUN_THERE) {
         st = ask(ctl, KIND_STATS, "", &reply, err);
         if (!st)
-            st = only_run(ctl, json_member(reply.message.header, "runs"), &run, err);
+            st = run ? check_run(ctl, json_member(reply.message.header, "runs"), err)
+                     : only_run(ctl, json_member(reply.message.header, "runs"), &run, err);
     }
     if (!st) {
         close_client(ctl);
@@ -305,7 +335,7 @@ static enum status peek(struct ctl *ctl, struct error *err)
 {
     struct client_reply reply = {0};
     char members[32];
-    enum status st = enter_run(ctl, err);
+    enum status st = enter_run(ctl, RUN_ANY, err);
 
     snprintf(members, sizeof(members), "\"k\":%" PRIu64, ctl->count);
     if (!st)
@@ -326,7 +356,7 @@ static enum status save(struct ctl *ctl, struct error *err)
     text_append_json_string(&members, ctl->tag, strlen(ctl->tag));
     st = text_check(&members, err);
     if (!st)
-        st = enter_run(ctl, err);
+        st = enter_run(ctl, RUN_THERE, err);
     if (!st)
         st = ask(ctl, KIND_SAVE, text_string(&members), &reply, err);
     if (!st)

@@ -90,6 +90,14 @@ class Ctl(SaerlCase):
         self.serve({STATS: {"runs": ["saerl-ctl"]}})
         self.assertIn("no run is there yet", self.ctl("save", "--tag", "x", code=1).stderr)
 
+    def test_a_misspelt_run_is_not_saved(self):
+        peer = self.serve({STATS: COUNTERS, SAVE: SAVED})
+        done = self.ctl("save", "--tag", "x", "--run", "gpro", code=1)
+        self.assertIn("no run 'gpro' is there, found: grpo", done.stderr)
+        self.assertNotIn(SAVE, peer.kinds())
+        self.ctl("save", "--tag", "x", "--run", "grpo")
+        self.assertIn(SAVE, peer.kinds())
+
     def test_save_tells_what_was_written(self):
         peer = self.serve({STATS: COUNTERS, SAVE: SAVED})
         self.assertEqual(
