@@ -589,15 +589,45 @@ static enum status show_run(struct show *show, const char *manifest, struct erro
     return st;
 }
 
+/* A sidecar's state: the model of its data set. The ledger is for sqlite3, and may be in use. */
+static enum status show_state(struct show *show, const char *ledger, struct error *err)
+{
+    char *model = text_format("%s/model.safetensors", show->path);
+    const char *folder = show->path;
+    enum status st;
+
+    if (!model)
+        return error_nomem(err);
+    if (access(model, F_OK) == 0) {
+        show->path = model;
+        st = show_model(show, err);
+        show->path = folder;
+    } else {
+        st = error_set(err, STATUS_INVALID,
+                       "%s: a sidecar's state without a data set's model; `sqlite3 -readonly %s` "
+                       "asks what is in it",
+                       folder, ledger);
+    }
+    mem_free(model);
+    return st;
+}
+
 static enum status show_folder(struct show *show, struct error *err)
 {
     char *manifest = text_format("%s/manifest.json", show->path);
+    char *ledger = text_format("%s/ledger.db", show->path);
     enum status st;
 
-    if (!manifest)
-        return error_nomem(err);
-    st = access(manifest, R_OK) == 0 ? show_run(show, manifest, err) : show_sae(show, err);
+    if (!manifest || !ledger)
+        st = error_nomem(err);
+    else if (access(manifest, F_OK) == 0)
+        st = show_run(show, manifest, err);
+    else if (access(ledger, F_OK) == 0)
+        st = show_state(show, ledger, err);
+    else
+        st = show_sae(show, err);
     mem_free(manifest);
+    mem_free(ledger);
     return st;
 }
 

@@ -252,8 +252,12 @@ class Fixtures(SaerlCase):
         self.assertEqual(told["pooling"], "max")
         words = self.saerl("show", "model.safetensors").stdout
         self.assertIn("rows 4, kept 2, in batches 2; ", words)
+        (self.dir / "ledger.db").touch()  # the folder is a sidecar's state
+        self.assertIn("rows 4, kept 2, in batches 2; ", self.saerl("show", ".").stdout)
         path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
         self.refuses("damaged", "show", "model.safetensors", code=1)
+        path.unlink()
+        self.refuses("sqlite3 -readonly ./ledger.db", "show", ".", code=1)
 
     def test_files_of_another_kind_are_named(self):
         whole = (FIXTURES / "hostile" / "safetensors" / "ok_plain.safetensors").read_bytes()
