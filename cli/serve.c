@@ -116,7 +116,8 @@ static enum status prepare_ipc(struct sidecar *s, const char *path, struct error
     if (slash && slash != folder) {
         *slash = 0;
         if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-            st = error_set(err, STATUS_IO, "serve.bind: folder '%s': %s", folder, strerror(errno));
+            st = error_set(err, STATUS_IO, "serve.bind: folder '%s': %s%s", folder, strerror(errno),
+                           errno == ENOENT ? "; the folder it would be made in is not there" : "");
         else if (stat(folder, &info) == 0 && (info.st_mode & 077))
             log_event(&s->cli->log, LOG_WARNING, "endpoint",
                       "%s has mode %03o: others can see who serves there (the socket itself is "
@@ -383,7 +384,8 @@ static void reload(struct sidecar *s)
         log_event(log, LOG_ERROR, "reload", "nothing was changed: %s", err.message);
     else
         log_event(log, LOG_INFO, "reload", "%s",
-                  s->auth ? "the list of keys was read again" : "nothing to change");
+                  s->auth ? "the list of keys was read again; the rest needs a restart"
+                          : "there are no keys to read again; the rest needs a restart");
     text_release(&before);
     text_release(&after);
     recipe_release(&fresh);

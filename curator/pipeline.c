@@ -75,7 +75,9 @@ enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err
     bool activations = recipe->input.activations.n > 0;
 
     if (recipe->input.data.n == 0)
-        return error_set(err, STATUS_INVALID, "input.data: missing, a run needs a data set");
+        return error_set(
+            err, STATUS_INVALID,
+            "input.data: missing, a run needs a data set; only `saerl serve` does without");
     if (recipe->input.features && activations)
         return error_set(err, STATUS_INVALID,
                          "input.features and input.activations: both are given, expected one");

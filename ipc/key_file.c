@@ -158,7 +158,9 @@ enum status key_read_public(char key[CURVE_KEY_TEXT_SIZE], const char *path_or_k
     }
     st = descriptor_open(&fd, &bytes, path_or_key, err);
     if (st)
-        return error_wrap(err, st, "neither a key of 40 characters of Z85 nor a file of one");
+        return error_wrap(err, st,
+                          "neither a key of 40 characters of Z85 nor a file of one, by its full "
+                          "path");
     if (fstat(fd, &info))
         st = error_set(err, STATUS_IO, "'%s': %s", path_or_key, strerror(errno));
     else if (info.st_mode & 022)
