@@ -318,6 +318,19 @@ static enum status load_features(struct session *session, struct error *err)
     return STATUS_OK;
 }
 
+/* What a restart found, for whoever wonders where it will go on. */
+static void log_runs(const struct session *session)
+{
+    for (size_t i = 0; i < session->n_runs; i++) {
+        const struct run_state *run = &session->runs[i];
+
+        log_event(session->config.log, LOG_INFO, "run",
+                  "run '%s': next seq %llu, epoch %llu, feedback on %zu prompts, pool of %zu",
+                  run->record.name, (unsigned long long)run->record.next_seq,
+                  (unsigned long long)run->progress.epoch, run->prompts.n, run->n_pool);
+    }
+}
+
 enum status session_open(struct session **out, const struct session_config *config,
                          struct error *err)
 {
@@ -354,6 +367,7 @@ enum status session_open(struct session **out, const struct session_config *conf
         session_close(session);
         return st;
     }
+    log_runs(session);
     *out = session;
     return STATUS_OK;
 }
