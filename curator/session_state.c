@@ -141,6 +141,8 @@ static enum status put_batches(struct text *out, struct session *session,
 
     if (next > begin + SESSION_STATE_BATCHES)
         begin = next - SESSION_STATE_BATCHES;
+    if (begin < run->progress.first_seq)
+        begin = run->progress.first_seq;
     for (uint64_t seq = begin; !st && seq < next; seq++)
         st = put_batch(out, session, run->record.id, seq, &found, err);
     state_put_u64(out, 0);
