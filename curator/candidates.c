@@ -39,6 +39,7 @@ struct curate_input vectors_input(const struct vectors *v, const uint64_t *order
 struct ledger_content vectors_content(const struct vectors *v, size_t i)
 {
     int64_t begin = v->x.indptr[i];
+    size_t n = (size_t)(v->x.indptr[i + 1] - begin);
 
     return (struct ledger_content){.content = v->content[i],
                                    .prompt = v->prompts ? v->prompts[i] : (struct hash128){0},
@@ -46,9 +47,9 @@ struct ledger_content vectors_content(const struct vectors *v, size_t i)
                                    .tokens_used = v->tokens_used ? v->tokens_used[i] : 0,
                                    .recon_mean = v->recon_mean ? v->recon_mean[i] : NAN,
                                    .recon_max = v->recon_max ? v->recon_max[i] : NAN,
-                                   .indices = v->x.indices + begin,
-                                   .values = v->x.values + begin,
-                                   .n = (size_t)(v->x.indptr[i + 1] - begin)};
+                                   .indices = n ? v->x.indices + begin : NULL, /* may be NULL */
+                                   .values = n ? v->x.values + begin : NULL,
+                                   .n = n};
 }
 
 enum status candidates_encoder_new(struct candidates_encoder **out,
