@@ -18,6 +18,9 @@
 
 #define PASS_RATE_ONE 0x1p32
 
+/* The newest that STATS tells of: names of 256 bytes, all escaped, still fit into a header. */
+#define STATS_RUNS_MAX 128
+
 void refuse(struct refusal *refusal, enum refusal_code code, const char *field, const char *format,
             ...)
 {
@@ -859,18 +862,20 @@ static void print_reasons(const struct model *model, struct text *out)
 
 void session_stats(const struct session *session, struct text *out)
 {
+    size_t first = session->n_runs > STATS_RUNS_MAX ? session->n_runs - STATS_RUNS_MAX : 0;
+
     text_append(out, "\"runs\":[");
-    for (size_t i = 0; i < session->n_runs; i++) {
-        text_append(out, i ? "," : "");
+    for (size_t i = first; i < session->n_runs; i++) {
+        text_append(out, i > first ? "," : "");
         text_append_json_string(out, session->runs[i].record.name,
                                 strlen(session->runs[i].record.name));
     }
-    text_append(out, "],\"run_states\":{");
-    for (size_t i = 0; i < session->n_runs; i++) {
+    text_appendf(out, "],\"runs_left_out\":%zu,\"run_states\":{", first);
+    for (size_t i = first; i < session->n_runs; i++) {
         const struct run_state *run = &session->runs[i];
         const struct session_run_figures f = session_run(session, i);
 
-        text_append(out, i ? "," : "");
+        text_append(out, i > first ? "," : "");
         text_append_json_string(out, f.name, strlen(f.name));
         text_appendf(out, ":{\"next_seq\":%llu,\"consumed_seq\":%llu,\"epoch\":%llu",
                      (unsigned long long)f.next_seq, (unsigned long long)f.consumed_seq,
