@@ -253,14 +253,31 @@ static enum status read_texts(struct serve_input *input, const struct message *m
     return STATUS_OK;
 }
 
+/* What belongs to the other form of samples would be ignored, and its sender misled. */
+static bool none_of(const struct message *message, const char *const *names, const char *form,
+                    struct fault *fault)
+{
+    for (; *names; names++) {
+        if (!message_tensor(message, *names))
+            continue;
+        fault_set(fault, E_BAD_TENSOR, *names, "tensor '%s' does not go with '%s'", *names, form);
+        return false;
+    }
+    return true;
+}
+
 static enum status read_dense(struct serve_input *input, const struct serve *serve,
                               const struct message *message, const struct tensor *act, size_t n,
                               struct fault *fault, struct error *err)
 {
     struct candidates *c = &input->candidates;
+    static const char *const others[] = {"indices",    "values",    "tokens_used",
+                                         "recon_mean", "recon_max", NULL};
     const struct tensor *off, *keep;
     char expected[64];
 
+    if (!none_of(message, others, "act", fault))
+        return STATUS_OK;
     if (!serve->has_sae) {
         fault_set(fault, E_SAE_MISMATCH, "act",
                   "the sidecar's recipe names no SAE (sae.path): send features (indptr, indices, "
@@ -340,6 +357,7 @@ static enum status read_sparse(struct serve_input *input, const struct serve *se
 {
     const struct tensor *indptr =
         tensor_vector(message, "indptr", DTYPE_I64, FIELD_REQUIRED, n + 1, fault);
+    static const char *const others[] = {"act_off", "keep", NULL};
     struct candidates *c = &input->candidates;
     const struct tensor *indices, *values = NULL, *column;
     uint32_t *columns = NULL;
@@ -348,6 +366,8 @@ static enum status read_sparse(struct serve_input *input, const struct serve *se
     enum status st = STATUS_OK;
 
     c->form = CANDIDATES_SPARSE;
+    if (!none_of(message, others, "indptr", fault))
+        return STATUS_OK;
     indices = indptr ? tensor_vector(message, "indices", DTYPE_U32, FIELD_REQUIRED, SIZE_MAX, fault)
                      : NULL;
     if (indices)

@@ -46,6 +46,14 @@ static bool refused(struct call *call)
     return call->fault->code != E_NONE;
 }
 
+/* Of the kinds that take none. */
+static bool no_tensors(struct call *call)
+{
+    static const char *const names[] = {NULL};
+
+    return tensors_known(call->message, names, call->fault);
+}
+
 /* HELLO's answer to: who is this, and does it fit? */
 static void print_hello(const struct serve *serve, const struct hello *hello, const char *run,
                         struct text *out)
@@ -89,7 +97,8 @@ static enum status do_hello(struct call *call, struct error *err)
         !field_string(call->message, "client", FIELD_OPTIONAL, client, call->fault) ||
         !field_u64(call->message, "rank", FIELD_OPTIONAL, SEQ_MAX, &rank, call->fault) ||
         !field_u64(call->message, "incarnation", FIELD_OPTIONAL, SEQ_MAX, &incarnation,
-                   call->fault))
+                   call->fault) ||
+        !no_tensors(call))
         return STATUS_OK;
     st = session_hello(serve->session, run, client, incarnation, &hello, &call->refusal, err);
     if (!st && !refused(call)) {
@@ -139,6 +148,8 @@ static enum status do_stats(struct call *call, struct error *err)
     struct server_counters c;
 
     (void)err;
+    if (!no_tensors(call))
+        return STATUS_OK;
     server_counters(serve->server, &c);
     text_appendf(out, "\"state\":\"%s\",\"uptime_s\":%.3f,\"requests\":%llu,\"replies\":%llu",
                  state_name(serve), c.uptime_s, (unsigned long long)c.received,
@@ -181,6 +192,12 @@ static enum status read_attach(struct call *call, struct attach *attach, struct 
     t = tensor_vector(call->message, "keys", DTYPE_U64, FIELD_OPTIONAL, SIZE_MAX, call->fault);
     if (call->fault->code)
         return STATUS_OK;
+    if (t && (message_tensor(call->message, "prompts") ||
+              message_tensor(call->message, "prompts_off"))) {
+        fault_set(call->fault, E_BAD_TENSOR, "keys",
+                  "both 'keys' and 'prompts' are there, expected one of them");
+        return STATUS_OK;
+    }
     if (t) {
         attach->n = t->count;
         *keys = mem_alloc(t->count, sizeof(**keys));
@@ -316,10 +333,10 @@ static enum status do_fetch(struct call *call, struct error *err)
     if (!field_u64(call->message, "seq", FIELD_REQUIRED, SEQ_MAX, &seq, call->fault) ||
         !field_u64(call->message, "n", FIELD_REQUIRED, BATCH_MAX, &n, call->fault))
         return STATUS_OK;
-    if (n == 0) {
+    if (n == 0)
         fault_set(call->fault, E_BAD_HEADER, "n", "n is 0, expected at least 1");
+    if (n == 0 || !no_tensors(call))
         return STATUS_OK;
-    }
     st = session_fetch(call->serve->session, call->session, seq, (size_t)n, &batch, &call->refusal,
                        err);
     if (!st && !refused(call)) {
@@ -342,7 +359,8 @@ static enum status do_peek(struct call *call, struct error *err)
     size_t n = 0;
     enum status st;
 
-    if (!field_u64(call->message, "k", FIELD_REQUIRED, BATCH_MAX, &k, call->fault))
+    if (!field_u64(call->message, "k", FIELD_REQUIRED, BATCH_MAX, &k, call->fault) ||
+        !no_tensors(call))
         return STATUS_OK;
     sids = mem_alloc((size_t)k, sizeof(*sids));
     st = sids ? session_peek(call->serve->session, call->session, (size_t)k, sids, &n, err)
@@ -442,7 +460,7 @@ static enum status do_save(struct call *call, struct error *err)
     if (!field_string(call->message, "tag", FIELD_REQUIRED, tag, call->fault) ||
         !field_u64(call->message, "consumed_seq", FIELD_OPTIONAL, SEQ_MAX, &consumed_seq,
                    call->fault) ||
-        !field_bool(call->message, "inline", &inlined, call->fault))
+        !field_bool(call->message, "inline", &inlined, call->fault) || !no_tensors(call))
         return STATUS_OK;
     st = session_save(call->serve->session, call->session, tag, consumed_seq, &saved,
                       inlined ? &state : NULL, &call->refusal, err);
@@ -469,10 +487,10 @@ static enum status do_restore(struct call *call, struct error *err)
     enum status st;
 
     tagged = json_member(call->message->header, "tag") != NULL;
-    if (!tensors_known(call->message, names, call->fault) ||
-        !field_bool(call->message, "strict", &strict, call->fault) ||
+    if (!field_bool(call->message, "strict", &strict, call->fault) ||
         !field_string(call->message, "tag", tagged ? FIELD_REQUIRED : FIELD_OPTIONAL, tag,
-                      call->fault))
+                      call->fault) ||
+        !tensors_known(call->message, names, call->fault))
         return STATUS_OK;
     state = tensor_vector(call->message, "state", DTYPE_U8, FIELD_OPTIONAL, SIZE_MAX, call->fault);
     if (call->fault->code)
@@ -498,7 +516,8 @@ static enum status do_shutdown(struct call *call)
 {
     uint64_t drain_ms = DRAIN_MS;
 
-    if (field_u64(call->message, "drain_ms", FIELD_OPTIONAL, 3600000, &drain_ms, call->fault)) {
+    if (field_u64(call->message, "drain_ms", FIELD_OPTIONAL, 3600000, &drain_ms, call->fault) &&
+        no_tensors(call)) {
         log_event(call->serve->log, LOG_INFO, "shutdown", "a client asked for it");
         /* 0 is "at once", which to the server is the shortest time. */
         server_drain(call->serve->server, drain_ms ? (unsigned)drain_ms : 1);
@@ -552,6 +571,8 @@ static enum status dispatch(struct call *call, struct encoded *encoded, struct e
     case KIND_RESTORE:
         return do_restore(call, err);
     case KIND_BYE:
+        if (!no_tensors(call))
+            return STATUS_OK;
         session_bye(call->serve->session, call->session);
         server_session_remove(call->serve->server, call->session);
         return STATUS_OK;
