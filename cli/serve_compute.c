@@ -207,6 +207,10 @@ static enum status compute(struct serve *serve, struct request *request, struct 
     if (kind == KIND_CURATE) {
         if (!field_u64(message, "batch_size", FIELD_REQUIRED, UINT32_MAX, &batch_size, fault))
             return STATUS_OK;
+        if (batch_size == 0) {
+            fault_set(fault, E_BAD_HEADER, "batch_size", "batch_size is 0, expected at least 1");
+            return STATUS_OK;
+        }
         st = read_set(copy, serve, message, batch_size, fault, err);
         if (st || fault->code)
             return st;
