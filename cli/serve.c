@@ -125,6 +125,9 @@ static enum status prepare_ipc(struct sidecar *s, const char *path, struct error
                       folder, (unsigned)(info.st_mode & 0777));
     }
     mem_free(folder);
+    /* Before a lock is laid beside what is no endpoint. */
+    if (!st && stat(path, &info) == 0 && !S_ISSOCK(info.st_mode))
+        st = error_set(err, STATUS_INVALID, "serve.bind: '%s' is there and is no socket", path);
     return st ? st : lock_endpoint(s, path, err);
 }
 
@@ -166,8 +169,9 @@ static enum status prepare_endpoint(struct sidecar *s, struct error *err)
     st = key_protect_process(err);
     if (!st)
         st = key_read_secret(s->secret, secret, err);
-    if (!st)
-        st = socket_context_new(&s->context, err);
+    if (st)
+        return error_wrap(err, st, "serve.curve.secret_key");
+    st = socket_context_new(&s->context, err);
     if (!st)
         st = auth_new(&s->auth, s->context, (const char *const *)allow->items, allow->n,
                       &s->cli->log, err);
