@@ -1,6 +1,8 @@
 /*
  * cli/main.c - the program `saerl`: finds the verb, runs it, turns its status into an exit code.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +34,17 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error with a message */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file over the limit (ulimit -f) */
+}
+
+/* Who closed one of them (2>&-) would have our words written into the first file that is opened.
+ * The wrong way round: using it is the same error as before. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            return; /* not even that: nothing else will open either */
+    }
 }
 
 static int exit_code(enum status st)
@@ -125,6 +138,7 @@ int main(int argc, char **argv)
     enum status st;
     int used;
 
+    hold_standard_streams();
     catch_signals();
     st = options_parse_global(&cli, argc - 1, argv + 1, &used, &outcome, &err);
     argc -= 1 + used;

@@ -2,9 +2,11 @@
 comes first, what a refused request leaves behind; plans worked out anew; bad places to start in.
 """
 
+import os
 import resource
 import struct
 import subprocess
+import time
 import unittest
 
 import check_plan
@@ -196,6 +198,23 @@ class Start(SidecarCase):
             "serve: {bind: \"tcp://127.0.0.1:0\", curve: {secret_key: no.secret, "
             "allow: [no.public]}}\n"))
         self.refuses(["serve.curve.secret_key", "no.secret"], "serve", "recipe.yaml", code=1)
+
+    def test_closed_streams_are_nobody_elses(self):
+        self.write_world(8)
+        process = subprocess.Popen(
+            ["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh", PROGRAM, "serve", "recipe.yaml",
+             "--state", "state", "--bind", "ipc://%s/run/s.sock" % self.dir],
+            cwd=self.dir,
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        end = time.monotonic() + 60
+        while not (self.dir / "run" / "s.sock").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        streams = [os.readlink("/proc/%d/fd/%d" % (process.pid, fd)) for fd in range(3)]
+        self.assertEqual(streams, ["/dev/null"] * 3)
+        process.terminate()
+        self.assertIn(process.wait(60), (0, 143))  # 143: it was still starting
 
     def test_a_file_limit_is_an_error_with_words(self):
         self.write_world(40)
