@@ -37,6 +37,7 @@
 #define DRAIN_S 10.0
 #define DESCRIPTORS 16384
 #define DESCRIPTORS_FEW 1024
+#define DESCRIPTORS_MIN 256
 
 /* One sidecar process: what serve.h does not need to know. */
 struct sidecar {
@@ -180,18 +181,23 @@ static enum status prepare_endpoint(struct sidecar *s, struct error *err)
     return st;
 }
 
-/* A descriptor a peer, and at the end of them the I/O thread would spin: as many as we may. */
-static void raise_descriptors(const struct log *log)
+/* A descriptor a peer: as many as we may have. libzmq ends the process that has none left. */
+static enum status raise_descriptors(const struct log *log, struct error *err)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
+        return STATUS_OK;
     limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+    if (limit.rlim_cur < DESCRIPTORS_MIN)
+        return error_set(err, STATUS_FAILED,
+                         "%llu files may be open at a time (ulimit -n), the sidecar needs %d",
+                         (unsigned long long)limit.rlim_cur, DESCRIPTORS_MIN);
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < DESCRIPTORS_FEW)
         log_event(log, LOG_WARNING, "descriptors",
                   "%llu files may be open at a time (ulimit -n): every connection needs one",
                   (unsigned long long)limit.rlim_cur);
+    return STATUS_OK;
 }
 
 static uint64_t machine_memory(void)
@@ -535,12 +541,13 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     serve->log = &cli->log;
     atomic_store_explicit(&serve->storage_ok, true, memory_order_relaxed);
     pthread_mutex_init(&serve->figures_lock, NULL);
-    raise_descriptors(&cli->log);
     /* A sidecar does not wait for who reads its log. */
     for (int i = 0; i < cli->log.n_sinks; i++)
         cli->log.sinks[i].lost = &serve->log_lost;
     pthread_mutex_init(&serve->reference_lock, NULL);
-    st = recipe_args_load(&s->recipe, path, args, err);
+    st = raise_descriptors(&cli->log, err);
+    if (!st)
+        st = recipe_args_load(&s->recipe, path, args, err);
     if (!st)
         st = cli_start_workers(cli, s->recipe.resources.threads, err);
     /* Requests are not cut off by the signal that asks to drain. */
@@ -570,6 +577,7 @@ static enum status serve_verb(struct cli *cli, const struct verb *verb, int argc
     const char *bind = NULL, *state = NULL, *metrics = NULL;
     enum option_outcome outcome;
     struct recipe_args args;
+    char *quoted = NULL;
     int salvage = 0;
     enum status st = recipe_args_init(&args, argc, err);
     const struct option_row rows[] = {
@@ -589,12 +597,19 @@ static enum status serve_verb(struct cli *cli, const struct verb *verb, int argc
     if (!st && outcome == OPTIONS_GO) {
         recipe_args_flag(&args, "serve.bind", bind, "--bind");
         recipe_args_flag(&args, "serve.state", state, "--state");
-        recipe_args_flag(&args, "metrics.listen", metrics, "--metrics");
+        /* Quoted: an address of IPv6 begins like a YAML list. */
+        quoted = metrics ? text_format("\"%s\"", metrics) : NULL;
+        if (metrics && !quoted)
+            st = error_nomem(err);
+        recipe_args_flag(&args, "metrics.listen", quoted, "--metrics");
+    }
+    if (!st && outcome == OPTIONS_GO) {
         st = cli_start(cli, err);
         if (!st)
             st = serve_recipe(cli, path[0], &args, salvage ? LEDGER_SALVAGE : LEDGER_WRITE, err);
     }
     recipe_args_release(&args);
+    mem_free(quoted);
     mem_free(path);
     return st;
 }

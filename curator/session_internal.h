@@ -61,6 +61,7 @@ struct run_state {
     struct prompt_map prompts;
     struct serving_plan plan;
     bool planned;               /* plan belongs to the present epoch */
+    bool plan_is_whole;         /* and is over all of the pool; false after a restart */
     bool plan_stored;           /* its own plan is in the ledger as blob "plan" */
     struct ledger_pooled *pool; /* [n_pool] */
     size_t n_pool, pool_capacity;

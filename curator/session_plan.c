@@ -207,6 +207,7 @@ static enum status plan_pool(struct session *session, struct run_state *run, str
     size_t n, planned = 0;
     enum status st = open_positions(&positions, &n, run, err);
 
+    run->plan_is_whole = n == run->n_pool;
     if (!st)
         st = read_pool(&vectors, session, run, positions, n, err);
     if (!st && n)
@@ -506,6 +507,23 @@ static enum status choose(struct session *session, struct run_state *run, uint64
     return st;
 }
 
+/* The plan over the whole pool once more, at the beginning of an epoch: it would come out the same.
+ * What it leaves out is done with as before. */
+static enum status plan_again(struct run_state *run, struct error *err)
+{
+    unsigned char *planned = mem_zalloc(run->n_pool, 1);
+    enum status st = planned ? STATUS_OK : error_nomem(err);
+
+    for (size_t i = 0; !st && i < run->plan.n; i++)
+        planned[prompt_map_find(&run->pooled, run->plan.sids[i])->last_seq] = 1;
+    for (size_t i = 0; !st && i < run->n_pool; i++) {
+        if (!planned[i])
+            st = mark_done(run, i, err);
+    }
+    mem_free(planned);
+    return st;
+}
+
 /* The present epoch is served: the next one, unless it was the last. */
 static enum status next_epoch(struct session *session, struct run_state *run, bool *over,
                               struct error *err)
@@ -520,6 +538,8 @@ static enum status next_epoch(struct session *session, struct run_state *run, bo
     p->cursor = 0;
     p->n_taken = 0;
     p->n_done = 0;
+    if (!session->config.model->has_dataset && run->plan_is_whole && is_planned(session, run))
+        return plan_again(run, err);
     run->planned = false;
     return run_state_plan(session, run, err);
 }

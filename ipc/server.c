@@ -2,12 +2,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -29,8 +32,9 @@ enum {
     TURN_MESSAGES = 64, /* read before replies get their turn */
     DRAIN_MS = 10000,
     PING_HEADER_BYTES_MAX = 4096, /* the I/O thread parses it */
-    WAIT_MS = 100,                /* longest poll: cancel may be set without waking us */
-    WAIT_BUSY_MS = 20,            /* when memory grows or something is about to end */
+    WAIT_MS = 20,                 /* longest poll: cancel may be set, and peers connect, without
+                                     waking us */
+    WAIT_BUSY_MS = 10,            /* when memory grows or something is about to end */
     WAIT_LATE_MS = 2,             /* when a reply is to be offered again */
     PEER_GROUPS = 256,            /* peers by hash of their id */
 };
@@ -588,15 +592,45 @@ static enum status rebind(struct server *s, double now, struct error *err)
     return STATUS_OK;
 }
 
-static void recycle(struct server *s, double now)
+static void close_connections(struct server *s, double now)
 {
     socket_close(s->router);
     s->router = NULL;
     s->closed_at = now;
     vitals_count(s->vitals, VITAL_RECYCLED);
+}
+
+static void recycle(struct server *s, double now)
+{
+    close_connections(s, now);
     complain(s, WARNING_RECYCLED,
              "%llu bytes are resident, memory_limit is %llu: all connections were closed",
              (unsigned long long)s->resident, (unsigned long long)s->guard.limit);
+}
+
+/*
+ * libzmq ends the process when it cannot accept a connection for want of descriptors. The system
+ * gives out the lowest free one: when the one in the middle is taken, all before it have been. Then
+ * all connections are closed, which is as safe as for memory. The other half is for those that come
+ * before the next look.
+ */
+static void watch_descriptors(struct server *s, double now)
+{
+    struct rlimit limit;
+    int middle;
+    int fd;
+
+    if (!s->router || getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        return;
+    middle = (int)(limit.rlim_cur / 2);
+    fd = fcntl(s->wake_fd, F_DUPFD_CLOEXEC, middle);
+    if (fd >= 0)
+        close(fd);
+    if (fd == middle)
+        return;
+    close_connections(s, now);
+    complain(s, WARNING_RECYCLED, "%d of %llu files are open: all connections were closed", middle,
+             (unsigned long long)limit.rlim_cur);
 }
 
 static void watch_memory(struct server *s, double now)
@@ -690,6 +724,7 @@ static enum status turn(struct server *s, struct error *err)
         server_drain(s, 0);
     tick(s, now);
     watch_memory(s, now);
+    watch_descriptors(s, now);
     st = s->router ? STATUS_OK : rebind(s, now, err);
     if (!st)
         st = wait_for_work(s, &readable, err);

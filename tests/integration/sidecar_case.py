@@ -7,6 +7,7 @@ can stop in the middle of anything.
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -178,7 +179,8 @@ class Peer:
 class Sidecar:
     """`saerl serve` as a process, ended by id."""
 
-    def __init__(self, folder, recipe, *options, state="state", environment=None, wait=True):
+    def __init__(self, folder, recipe, *options, state="state", environment=None, wait=True,
+                 descriptors=None):
         self.folder = folder
         self.peers = []
         self.path = folder / "run" / "s.sock"
@@ -190,6 +192,8 @@ class Sidecar:
              "--state", str(folder / state), *options],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             env=dict(os.environ, **(environment or {})),
+            preexec_fn=None if descriptors is None else lambda: resource.setrlimit(
+                resource.RLIMIT_NOFILE, (descriptors, descriptors)),
         )
         if wait:
             self.wait_ready()

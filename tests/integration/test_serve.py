@@ -426,6 +426,15 @@ class Pool(Serve):
         self.assertEqual(header["epoch"], 1)
         self.assertEqual(sorted(third["sid"]), list(range(10, 22)))
 
+    def test_many_epochs_of_a_small_pool_are_one_plan(self):
+        self.pool(POOL + "quality: {probe: recon, keep_top: 0.75, max_drop_per_cluster: 1.0}\n")
+        peer = self.start().peer()
+        peer.call("SUBMIT", {}, self.random_samples([5, 6, 7, 8]))
+        sids = peer.fetch(0, 3 * 40000)[1]["sid"]
+        self.assertEqual(len(set(sids)), 3)
+        self.assertEqual(sids, sids[:3] * 40000)
+        self.assertEqual(peer.fetch(1, 3)[0]["epoch"], 40000)
+
     def test_bad_samples_are_refused_one_by_one(self):
         self.pool()
         peer = self.start().peer()
@@ -607,6 +616,26 @@ class Abuse(Serve):
             if sent % 100 == 0:
                 honest.call("PING")
         self.assertEqual(honest.fetch(0, 3)[0]["seq"], 0)
+
+    def test_more_peers_than_files_do_not_end_it(self):
+        self.dataset()
+        sidecar = self.start(descriptors=1024)
+        crowd = []
+        for _ in range(600):
+            try:
+                crowd.append(Peer(sidecar.path, handshake=False, timeout=2))
+            except OSError:  # it is just binding again
+                time.sleep(0.05)
+        for peer in crowd:
+            peer.close()
+        self.assertIsNone(sidecar.process.poll(), sidecar.said())
+        sidecar.wait_ready()
+        self.assertEqual(sidecar.peer().fetch(0, 3)[0]["seq"], 0)
+        self.assertIn("all connections were closed", sidecar.said())
+        few = Sidecar(self.dir, self.dir / "recipe.yaml", state="few", descriptors=64, wait=False)
+        self.addCleanup(few.__exit__)
+        self.assertEqual(few.process.wait(60), 1)
+        self.assertIn("ulimit -n", few.said())
 
     def test_a_frame_over_the_limit_is_told_so(self):
         self.dataset()
