@@ -84,6 +84,34 @@ static void halves_convert_exactly(void **state)
     }
 }
 
+/* Many at once go another way than one by one. */
+static void halves_convert_alike_in_bulk(void **state)
+{
+    enum {
+        N = 65536,
+    };
+    static unsigned char bytes[2 * N + 1];
+    static float all[N];
+    const enum dtype dtypes[] = {DTYPE_F16, DTYPE_BF16};
+    uint32_t a, b;
+    float one;
+
+    (void)state;
+    for (unsigned h = 0; h < N; h++) {
+        bytes[2 * h + 1] = (unsigned char)h;
+        bytes[2 * h + 2] = (unsigned char)(h >> 8);
+    }
+    for (size_t d = 0; d < 2; d++) {
+        tensor_to_f32(dtypes[d], bytes + 1, N, all);
+        for (size_t h = 0; h < N; h++) {
+            tensor_to_f32(dtypes[d], bytes + 1 + 2 * h, 1, &one);
+            memcpy(&a, &all[h], sizeof(a));
+            memcpy(&b, &one, sizeof(b));
+            assert_int_equal(a, b);
+        }
+    }
+}
+
 static void wide_floats_round(void **state)
 {
     const double in[] = {0.1, 1e300, -1e-300};
@@ -108,9 +136,9 @@ static void wide_floats_round(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dtype_names_read_back),       cmocka_unit_test(shape_count_sees_overflow),
-        cmocka_unit_test(shape_text_fits_the_largest), cmocka_unit_test(halves_convert_exactly),
-        cmocka_unit_test(wide_floats_round),
+        cmocka_unit_test(dtype_names_read_back),        cmocka_unit_test(shape_count_sees_overflow),
+        cmocka_unit_test(shape_text_fits_the_largest),  cmocka_unit_test(halves_convert_exactly),
+        cmocka_unit_test(halves_convert_alike_in_bulk), cmocka_unit_test(wide_floats_round),
     };
 
     return cmocka_run_group_tests_name("formats/tensor", tests, NULL, NULL);
