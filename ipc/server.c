@@ -34,7 +34,7 @@ enum {
     PING_HEADER_BYTES_MAX = 4096, /* the I/O thread parses it */
     WAIT_MS = 20,                 /* longest poll: cancel may be set, and peers connect, without
                                      waking us */
-    WAIT_BUSY_MS = 10,            /* when memory grows or something is about to end */
+    WAIT_BUSY_MS = 5,             /* when memory grows or something is about to end */
     WAIT_LATE_MS = 2,             /* when a reply is to be offered again */
     PEER_GROUPS = 256,            /* peers by hash of their id */
 };
@@ -50,8 +50,12 @@ enum {
 /* Memory that a closed ROUTER had is back after this; rebinding is tried for so long. */
 #define SETTLE_S 0.1
 #define REBIND_S 10.0
-#define MEMORY_LOOK_S 0.02
+/* A peer on the same host fills 20 MiB in that time. */
+#define MEMORY_LOOK_S 0.004
 #define TRIM_S 1.0
+/* So much may stay with the allocator after a burst; and how often it is made to give it back. */
+#define SPARE_BYTES ((uint64_t)32 << 20)
+#define SPARE_S 5.0
 
 enum warning {
     WARNING_GARBAGE,
@@ -83,7 +87,7 @@ struct server {
     unsigned late_of[PEER_GROUPS]; /* by group of peers: what comes behind must wait too */
     struct memory_guard guard;
     double looked_at, trimmed_at, ticked_at;
-    uint64_t resident;
+    uint64_t resident, kept; /* now; after the last time that memory was given back */
     bool growing;
     enum memory_verdict verdict;
     struct {
@@ -633,6 +637,18 @@ static void watch_descriptors(struct server *s, double now)
              (unsigned long long)limit.rlim_cur);
 }
 
+/* What a burst has left with the allocator goes back to the system while nobody waits for us. */
+static void give_back(struct server *s, double now)
+{
+    if (s->in_flight > 0 || s->late || s->resident < s->kept + SPARE_BYTES ||
+        now - s->trimmed_at < SPARE_S)
+        return;
+    s->trimmed_at = now;
+    malloc_trim(0);
+    s->resident = memory_resident();
+    s->kept = s->resident;
+}
+
 static void watch_memory(struct server *s, double now)
 {
     uint64_t limit = atomic_load_explicit(&s->memory_limit, memory_order_relaxed);
@@ -656,6 +672,8 @@ static void watch_memory(struct server *s, double now)
                  (unsigned long long)s->resident, (unsigned long long)s->guard.limit);
     }
     s->growing = s->resident > before + before / 64;
+    if (!s->growing)
+        give_back(s, now);
 }
 
 /* How long poll may sleep. Memory can grow without any socket becoming readable. */
