@@ -6,6 +6,7 @@ import ctypes.util
 POLLIN = 1
 DEALER, ROUTER = 5, 6
 LINGER, RCVTIMEO = 17, 27
+CURVE_PUBLICKEY, CURVE_SECRETKEY, CURVE_SERVERKEY = 48, 49, 50
 _SNDMORE = 2
 
 _lib = ctypes.CDLL(ctypes.util.find_library("zmq") or "libzmq.so.5", use_errno=True)
@@ -48,7 +49,10 @@ class Socket:
         self.handle = ctypes.c_void_p(_lib.zmq_socket(context, kind))
 
     def setsockopt(self, option, value):
-        _check(_lib.zmq_setsockopt(self.handle, option, ctypes.byref(ctypes.c_int(value)), 4))
+        if isinstance(value, bytes):
+            _check(_lib.zmq_setsockopt(self.handle, option, value, ctypes.c_size_t(len(value))))
+        else:
+            _check(_lib.zmq_setsockopt(self.handle, option, ctypes.byref(ctypes.c_int(value)), 4))
 
     def bind(self, endpoint):
         _check(_lib.zmq_bind(self.handle, endpoint.encode()))
@@ -80,6 +84,13 @@ class Socket:
     def close(self, linger=0):
         self.setsockopt(LINGER, linger)
         _lib.zmq_close(self.handle)
+
+
+def curve_keypair():
+    """Public and secret key, as text with a zero byte behind it."""
+    public, secret = ctypes.create_string_buffer(41), ctypes.create_string_buffer(41)
+    _check(_lib.zmq_curve_keypair(public, secret))
+    return public.raw, secret.raw
 
 
 class Context:
