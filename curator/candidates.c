@@ -128,7 +128,7 @@ static enum status hash_contents(struct hash128 *content, const struct candidate
                 hasher_update(hasher, &c->recon_max[i], sizeof(*c->recon_max));
             if (c->recon_mean)
                 hasher_update(hasher, &c->recon_mean[i], sizeof(*c->recon_mean));
-        } else {
+        } else if (end > begin) { /* without any token `act` may be NULL */
             hasher_update(hasher, c->act + begin * width, (end - begin) * width);
             if (c->keep)
                 hasher_update(hasher, c->keep + begin, end - begin);
@@ -209,11 +209,13 @@ static enum status gather(struct missing *m, const struct candidates *c, struct 
     m->offsets[0] = 0;
     for (size_t i = 0; i < m->n; i++) {
         sample_range(c, m->which[i], &begin, &end);
+        m->offsets[i + 1] = (int64_t)(tokens + end - begin);
+        if (begin == end)
+            continue;
         memcpy(m->act + tokens * width, c->act + begin * width, (end - begin) * width);
         if (c->keep)
             memcpy(m->keep + tokens, c->keep + begin, end - begin);
         tokens += end - begin;
-        m->offsets[i + 1] = (int64_t)tokens;
     }
     return STATUS_OK;
 }

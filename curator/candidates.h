@@ -35,8 +35,8 @@ struct candidates {
     enum candidates_form form;
     size_t n;
 
-    enum dtype dtype; /* F32, F16, BF16 */
-    const unsigned char *act;
+    enum dtype dtype;         /* F32, F16, BF16 */
+    const unsigned char *act; /* at any address; NULL where there are no tokens */
     size_t d_in;
     const int64_t *offsets;    /* [n + 1], TOKENS */
     const unsigned char *keep; /* [T] or NULL */
