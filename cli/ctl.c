@@ -233,10 +233,14 @@ static enum status stats(struct ctl *ctl, struct error *err)
     return st;
 }
 
-/* The only run but our own; `names` lists what is there. */
-static enum status only_run(const struct ctl *ctl, const struct json *runs, const char **run,
+/*
+ * The run that --run names, or without it the only one; ours does not count. A SAVE begins the run
+ * it is said in: a misspelt name would be there for good.
+ */
+static enum status find_run(const struct ctl *ctl, const struct json *runs, const char **run,
                             struct error *err)
 {
+    const char *found = NULL;
     struct text names = {0};
     enum status st = STATUS_OK;
     size_t n = 0;
@@ -247,40 +251,21 @@ static enum status only_run(const struct ctl *ctl, const struct json *runs, cons
 
         if (!name || strcmp(name, OWN_RUN) == 0)
             continue;
-        *run = name;
+        if (!ctl->run || strcmp(name, ctl->run) == 0)
+            found = name;
         text_append(&names, n++ ? ", " : "");
         text_append_visible(&names, name, length, VALUE_WIDTH_MAX);
     }
-    if (n == 0)
+    if (n == 0 && !ctl->run)
         st = error_set(err, STATUS_FAILED, "%s: no run is there yet", ctl->endpoint);
-    else if (n > 1)
+    else if (n > 1 && !ctl->run)
         st = error_set(err, STATUS_INVALID, "%s: %zu runs are there, --run says which: %s",
                        ctl->endpoint, n, text_string(&names));
-    text_release(&names);
-    return st;
-}
-
-/* A SAVE begins the run it is said in: a misspelt name would be there for good. */
-static enum status check_run(const struct ctl *ctl, const struct json *runs, struct error *err)
-{
-    struct text names = {0};
-    enum status st = STATUS_OK;
-    bool found = false;
-
-    for (size_t i = 0; !found && i < json_length(runs); i++) {
-        size_t length;
-        const char *name = json_string(json_element(runs, i), &length);
-
-        if (!name || strcmp(name, OWN_RUN) == 0)
-            continue;
-        found = strcmp(name, ctl->run) == 0;
-        text_append(&names, names.length ? ", " : "");
-        text_append_visible(&names, name, length, VALUE_WIDTH_MAX);
-    }
-    if (!found)
+    else if (!found)
         st = error_set(err, STATUS_FAILED, "%s: no run '%s' is there, found: %s", ctl->endpoint,
-                       ctl->run, names.length ? text_string(&names) : "none");
+                       ctl->run, n ? text_string(&names) : "none");
     text_release(&names);
+    *run = found;
     return st;
 }
 
@@ -299,8 +284,7 @@ static enum status enter_run(struct ctl *ctl, enum run_wanted wanted, struct err
     if (!run || wanted == RUN_THERE) {
         st = ask(ctl, KIND_STATS, "", &reply, err);
         if (!st)
-            st = run ? check_run(ctl, json_member(reply.message.header, "runs"), err)
-                     : only_run(ctl, json_member(reply.message.header, "runs"), &run, err);
+            st = find_run(ctl, json_member(reply.message.header, "runs"), &run, err);
     }
     if (!st) {
         close_client(ctl);

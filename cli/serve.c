@@ -47,7 +47,6 @@ struct sidecar {
     const char *recipe_path;
     const struct recipe_args *args;
     enum ledger_mode mode;
-    char **environment;
     struct socket_context *context;
     struct auth *auth;
     char secret[CURVE_KEY_TEXT_SIZE];
@@ -541,10 +540,10 @@ static enum status serve_recipe(struct cli *cli, const char *path, const struct 
     serve->log = &cli->log;
     atomic_store_explicit(&serve->storage_ok, true, memory_order_relaxed);
     pthread_mutex_init(&serve->figures_lock, NULL);
+    pthread_mutex_init(&serve->reference_lock, NULL);
     /* A sidecar does not wait for who reads its log. */
     for (int i = 0; i < cli->log.n_sinks; i++)
         cli->log.sinks[i].lost = &serve->log_lost;
-    pthread_mutex_init(&serve->reference_lock, NULL);
     st = raise_descriptors(&cli->log, err);
     if (!st)
         st = recipe_args_load(&s->recipe, path, args, err);

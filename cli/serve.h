@@ -82,7 +82,6 @@ struct encoded {
     uint64_t *sids;           /* [n], SUBMIT */
     struct message_out reply; /* CURATE */
 };
-void encoded_free(void *encoded);
 
 /* The samples of SUBMIT, SCORE and CURATE; arrays that had to be aligned or hashed are owned. */
 struct serve_input {
@@ -108,7 +107,7 @@ enum field_need {
 bool field_u64(const struct message *message, const char *name, enum field_need need, uint64_t max,
                uint64_t *value, struct fault *fault);
 bool field_bool(const struct message *message, const char *name, bool *value, struct fault *fault);
-/* At most 256 bytes without zero bytes, not empty if required; *value borrowed, `length` too. */
+/* At most 256 bytes without zero bytes, not empty if required; copied and terminated. */
 #define FIELD_STRING_MAX 256
 bool field_string(const struct message *message, const char *name, enum field_need need,
                   char value[FIELD_STRING_MAX + 1], struct fault *fault);

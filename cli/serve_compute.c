@@ -8,7 +8,7 @@
 #include "curator/curate.h"
 #include "curator/labels.h"
 
-void encoded_free(void *p)
+static void encoded_free(void *p)
 {
     struct encoded *encoded = p;
 
@@ -85,7 +85,7 @@ out:
     return st;
 }
 
-/* The four tensors of SCORE; what they hold goes over to `out`. */
+/* The five tensors of SCORE; what they hold goes over to `out`. */
 static void put_scores(struct message_out *out, struct curate_result *result)
 {
     message_out_take(out, "quality", DTYPE_F32, result->n, (void **)&result->quality);

@@ -29,8 +29,7 @@ struct curate_input {
     const uint32_t *tokens_used;  /* [n] or NULL; a sample of no tokens has no vector */
     const float *recon_mean, *recon_max; /* [n] or NULL */
     bool pooled;                         /* from one vector a sample */
-    const struct hash128
-        *prompts;          /* [n] of the texts, or NULL: none given. Zero: this one has none */
+    const struct hash128 *prompts;       /* [n] of the texts, zero: it has none; NULL: nobody has */
     const uint64_t *order; /* [n] what ties and the plan's rows go by, distinct; NULL: index */
 };
 

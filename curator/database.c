@@ -474,7 +474,7 @@ int statement_columns(const struct statement *statement)
     return sqlite3_column_count(statement->handle);
 }
 
-bool column_null(const struct statement *statement, int column)
+static bool column_null(const struct statement *statement, int column)
 {
     return sqlite3_column_type(statement->handle, column) == SQLITE_NULL;
 }

@@ -100,7 +100,6 @@ void statement_reset(struct statement *statement);
 
 /* Columns of the present row, from 0; text and bytes until the next step. */
 int statement_columns(const struct statement *statement);
-bool column_null(const struct statement *statement, int column);
 int64_t column_i64(const struct statement *statement, int column);
 uint64_t column_u64(const struct statement *statement, int column);
 double column_double(const struct statement *statement, int column); /* NULL: NaN */

@@ -121,7 +121,8 @@ static enum status check_rows(struct database *db, const char *table, const char
     return status;
 }
 
-enum status ledger_check_all(struct database *db, const char *path, struct error *err)
+/* Every page, index and checksum. STATUS_FORMAT: what does not hold. */
+static enum status check_all(struct database *db, const char *path, struct error *err)
 {
     enum status status = check_pages(db, path, "PRAGMA integrity_check(1)", err);
 
@@ -411,7 +412,7 @@ static enum status check_database(struct ledger *ledger, struct error *err)
     enum status status;
 
     if (ledger->mode == LEDGER_SALVAGE)
-        status = ledger_check_all(ledger->db, ledger->path, err);
+        status = check_all(ledger->db, ledger->path, err);
     else if (ledger_bytes(ledger) <= CHECKED_BYTES_MAX)
         status = check_pages(ledger->db, ledger->path, "PRAGMA quick_check(1)", err);
     else

@@ -6,8 +6,8 @@
 
 #include "curator/database.h"
 #include "curator/ledger.h"
-#include "curator/ledger_items.h"
 #include "curator/ledger_guard.h"
+#include "curator/ledger_items.h"
 
 /* How many replies a session has, so that no request counts them. */
 struct reply_count {
@@ -63,10 +63,6 @@ enum status ledger_make_file(const char *dir, const char *path, struct error *er
 MUST_CHECK
 enum status ledger_create(struct database *db, const struct ledger_identity *identity,
                           uint64_t lineage, uint64_t commits, struct error *err);
-
-/* Every page, index and checksum of the database. STATUS_FORMAT: what does not hold. */
-MUST_CHECK
-enum status ledger_check_all(struct database *db, const char *path, struct error *err);
 
 /*
  * Move the database at ledger->path aside and make a new one there of all rows that can be read.

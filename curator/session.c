@@ -98,7 +98,7 @@ bool progress_fits(const struct progress *p, size_t n)
     return p->cursor <= n && p->n_taken <= n - p->cursor;
 }
 
-void run_state_release(struct run_state *run)
+static void run_state_release(struct run_state *run)
 {
     ledger_run_release(&run->record);
     progress_release(&run->progress);
@@ -124,7 +124,8 @@ static enum status index_pool(struct run_state *run, struct error *err)
     return st;
 }
 
-enum status run_state_load(struct session *session, struct run_state *run, struct error *err)
+/* Memory of one run, read from the ledger. */
+static enum status run_state_load(struct session *session, struct run_state *run, struct error *err)
 {
     struct ledger_prompt *prompts = NULL;
     void *bytes = NULL;
@@ -204,7 +205,6 @@ static enum status load_reference(struct session *session, struct error *err)
     return st;
 }
 
-/* Everything kept in memory, from the ledger. */
 enum status session_load(struct session *session, struct error *err)
 {
     struct ledger_run *records = NULL;

@@ -7,14 +7,13 @@
  * read from it, at start and again after a transaction that failed. One thread, that of the STATE
  * lane. Requests are handled inside a round:
  *
- *     session_begin()  { session_mark(), a request ... }*  session_commit()  then the replies go
- * out
+ *     session_begin()  { session_mark(), a request }*  session_commit(), then the replies leave
  *
  * A request that is turned down is an outcome, not an error: STATUS_OK with a refusal that has a
  * code. Any other status means that nothing of the request may stay: session_undo().
  *
  * Files: session.c (open, rounds, sessions), session_plan.c (plans and FETCH), session_feedback.c,
- * session_state.c (SAVE, RESTORE); session_internal.h is what they share.
+ * session_state.c (SAVE, RESTORE), session_suspects.c; session_internal.h is what they share.
  */
 #ifndef CURATOR_SESSION_H
 #define CURATOR_SESSION_H

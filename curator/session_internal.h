@@ -90,7 +90,7 @@ struct session {
     bool lost;  /* memory could not be reloaded: nothing may be answered from it */
 };
 
-/* Words a refusal. */
+/* Words a refusal; the message is cut to fit. */
 void refuse(struct refusal *refusal, enum refusal_code code, const char *field, const char *format,
             ...) PRINTF_LIKE(4, 5);
 
@@ -107,11 +107,6 @@ enum status session_run_of(struct session *session, uint64_t id, struct run_stat
 /* The same without making it: NULL if it has no history yet. */
 struct run_state *session_run_find(const struct session *session, uint64_t id);
 const char *session_run_name(const struct session *session, uint64_t id);
-
-/* Memory of one run: read from the ledger, forgotten. */
-MUST_CHECK enum status run_state_load(struct session *session, struct run_state *run,
-                                      struct error *err);
-void run_state_release(struct run_state *run);
 
 /* record, progress included, to the ledger. */
 MUST_CHECK enum status run_state_store(struct session *session, struct run_state *run,
@@ -136,10 +131,6 @@ void serving_plan_write(const struct serving_plan *plan, struct text *out);
 MUST_CHECK enum status serving_plan_read(struct serving_plan *plan, const void *bytes, size_t n,
                                          struct error *err);
 
-/* The run's plan for the present epoch, made if there is none or the pool has grown. */
-MUST_CHECK enum status run_state_plan(struct session *session, struct run_state *run,
-                                      struct error *err);
-
 /* What the difficulty model says of a prompt now; `planned` is what the plan said. */
 double run_state_difficulty(const struct run_state *run, uint64_t sid, double planned);
 
@@ -147,8 +138,7 @@ double run_state_difficulty(const struct run_state *run, uint64_t sid, double pl
 MUST_CHECK enum status run_state_refit(struct session *session, struct run_state *run, uint64_t seq,
                                        struct error *err);
 
-/* The norm statistics that all later requests are encoded by, durably; nothing if there are some.
- */
+/* Norm statistics for all later requests, durably; does nothing if there are some. */
 MUST_CHECK enum status session_freeze(struct session *session,
                                       const struct encode_reference *reference, struct error *err);
 

@@ -376,7 +376,7 @@ static enum status make_plan(struct session *session, struct run_state *run, str
     return STATUS_OK;
 }
 
-enum status run_state_plan(struct session *session, struct run_state *run, struct error *err)
+static enum status run_state_plan(struct session *session, struct run_state *run, struct error *err)
 {
     enum status st;
 

@@ -1,5 +1,5 @@
 /*
- * ipc/client.h - the C side of a client: used by `saerl ctl`, the demo of the protocol and tests.
+ * ipc/client.h - the C side of a client: used by `saerl ctl` and tests.
  *
  * A call has one total deadline, and tries within it: the first waits an eighth of the time, each
  * next one twice as long, the last until the end. A try that heard nothing may have been applied
@@ -25,8 +25,7 @@ struct client_config {
 
 struct client;
 
-/* Copies the configuration; nobody is asked yet. STATUS_INVALID: an endpoint or key that is none.
- */
+/* Copies the configuration; nobody is asked yet. STATUS_INVALID: no such endpoint or key. */
 MUST_CHECK
 enum status client_open(struct client **client, const struct client_config *config,
                         struct error *err);

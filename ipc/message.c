@@ -47,14 +47,6 @@ int32_t tensor_i32(const struct tensor *t, size_t i)
     return x;
 }
 
-uint32_t tensor_u32(const struct tensor *t, size_t i)
-{
-    uint32_t x;
-
-    element(t, i, DTYPE_U32, &x, sizeof(x));
-    return x;
-}
-
 float tensor_f32(const struct tensor *t, size_t i)
 {
     float x;

@@ -38,7 +38,6 @@ const char *message_dtype_name(enum dtype dtype); /* "f32"; "?" for what the wir
 uint64_t tensor_u64(const struct tensor *t, size_t i); /* U64; the dtype is asserted */
 int64_t tensor_i64(const struct tensor *t, size_t i);
 int32_t tensor_i32(const struct tensor *t, size_t i);
-uint32_t tensor_u32(const struct tensor *t, size_t i);
 float tensor_f32(const struct tensor *t, size_t i);
 
 /* A parsed message. The frames it was read from must outlive it. */

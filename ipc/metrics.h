@@ -17,10 +17,10 @@
 
 struct metrics_config {
     const char *listen; /* "127.0.0.1:9464", "[::1]:9464", "localhost:9464"; port 0: any */
-    /* Both run on the endpoint's thread, one at a time. */
-    void (*print)(void *context,
-                  struct text *out); /* the families: metrics_family, metrics_value */
-    bool (*healthy)(void *context);  /* NULL: always */
+    /* Both run on the endpoint's thread, one at a time. `print` writes the families, by
+     * metrics_family() and metrics_value(); `healthy` NULL: always. */
+    void (*print)(void *context, struct text *out);
+    bool (*healthy)(void *context);
     void *context;
     struct log *log; /* a warning where others than this host can read; may be NULL */
 };

@@ -37,7 +37,7 @@ struct request {
     struct message message;
     struct hash128 digest; /* message_digest */
     size_t bytes;          /* of all its frames */
-    const char *user;      /* key fingerprint, "" without CURVE; borrowed */
+    const char *user;      /* text of the key, "" without CURVE; borrowed */
 
     /* For what COMPUTE leaves to STATE: set both and return HANDLE_FORWARD. Freed by the server. */
     void *attachment;

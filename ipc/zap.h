@@ -2,10 +2,11 @@
  * ipc/zap.h - requests and replies of ZAP (RFC 27) as frames. Pure: no sockets, no list of keys;
  * everything read is untrusted (tests/fuzz/fuzz_zap.c).
  *
- *     asks      version "1.0" | request id | domain | address | identity | mechanism |
- * credentials... answers   version "1.0" | request id | code   | text    | user id  | metadata
+ *     asks      "1.0" | request id | domain | address | identity | mechanism | credentials ...
+ *     answers   "1.0" | request id | code   | text    | user id  | metadata
  *
- * CURVE has one frame of credentials, the client's public key of 32 bytes.
+ * "1.0" is the version of ZAP. CURVE has one frame of credentials, the client's public key of 32
+ * bytes.
  */
 #ifndef IPC_ZAP_H
 #define IPC_ZAP_H
