@@ -1,7 +1,6 @@
 """`saerl serve`: the protocol's promises, on a running sidecar."""
 
 import json
-import os
 import random
 import signal
 import struct
@@ -9,7 +8,7 @@ import time
 import unittest
 
 from saerl_case import read_jsonl, read_safetensors
-from sidecar_case import Peer, Refused, Sidecar, SidecarCase, tensor
+from sidecar_case import Peer, Sidecar, SidecarCase, tensor
 
 DATASET = (
     "clustering: {clusters: 3}\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-
 import logging
 import os
 import random

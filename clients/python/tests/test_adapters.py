@@ -16,7 +16,6 @@ from support import FolderCase, need, program
 
 need("numpy", "zmq")
 
-import numpy as np  # noqa: E402
 import stand_ins  # noqa: E402
 
 stand_ins.install()
