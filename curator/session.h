@@ -142,7 +142,7 @@ enum status session_keep(struct session *session, const struct encode_reference 
 /* The statistics that the first SUBMIT froze, or that of the data set; tokens 0: none yet. */
 struct encode_reference session_reference(const struct session *session);
 
-/* FETCH: the batch of `seq`, made and journalled if it is new. */
+/* FETCH: the batch of `seq`, made and in the ledger if it is new. */
 MUST_CHECK
 enum status session_fetch(struct session *session, uint64_t id, uint64_t seq, size_t n,
                           struct ledger_batch *batch, struct refusal *refusal, struct error *err);

@@ -1,6 +1,6 @@
 /*
- * curator/session_feedback.c - rewards: journalled, counted once, turned into posteriors; and the
- * difficulty model that learns from them (docs/method.md, section 7).
+ * curator/session_feedback.c - rewards: kept in the ledger, counted once, turned into posteriors;
+ * and the difficulty model that learns from them (docs/method.md, section 7).
  */
 #include <math.h>
 #include <stdlib.h>
