@@ -17,6 +17,7 @@ them first. Exit status 77 without NumPy; figures are printed whatever they are.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -367,10 +368,16 @@ def quantile(values, q):
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-def conditions(folder):
+def libzmq_version():
+    numbers = [ctypes.c_int() for _ in range(3)]
+    ctypes.CDLL("libzmq.so.5").zmq_version(*map(ctypes.byref, numbers))
+    return ".".join(str(n.value) for n in numbers)
+
+
+def conditions():
     cpu = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {"cpu": cpu.group(1) if cpu else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
-            "load": os.getloadavg()[0], "d_in": D_IN, "d_sae": D_SAE, "k": K}
+            "libzmq": libzmq_version(), "load": os.getloadavg()[0], "d_in": D_IN, "d_sae": D_SAE, "k": K}
 
 
 def main():
@@ -385,7 +392,7 @@ def main():
     chosen = options.only or [n for n in names if n != "step" or options.long]
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         bench = Bench(options, Path(name))
-        bench.figures["conditions"] = conditions(name)
+        bench.figures["conditions"] = conditions()
         version = subprocess.run([bench.program, "--version"], stdout=subprocess.PIPE, text=True).stdout
         print(version.strip())
         print(", ".join("%s %s" % item for item in bench.figures["conditions"].items()), flush=True)
