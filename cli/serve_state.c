@@ -29,15 +29,7 @@ struct call {
 
 static const char *state_name(const struct serve *serve)
 {
-    switch (server_get_state(serve->server)) {
-    case SERVER_STARTING:
-        return "starting";
-    case SERVER_READY:
-        return "ready";
-    case SERVER_DRAINING:
-        break;
-    }
-    return "draining";
+    return server_state_name(server_get_state(serve->server));
 }
 
 static bool refused(struct call *call)

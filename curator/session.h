@@ -12,8 +12,9 @@
  * A request that is turned down is an outcome, not an error: STATUS_OK with a refusal that has a
  * code. Any other status means that nothing of the request may stay: session_undo().
  *
- * Files: session.c (open, rounds, sessions), session_plan.c (plans and FETCH), session_feedback.c,
- * session_state.c (SAVE, RESTORE), session_suspects.c; session_internal.h is what they share.
+ * Files: session.c (open, rounds, sessions), session_pool.c (ATTACH, SUBMIT), session_plan.c (plans
+ * and FETCH), session_feedback.c, session_state.c (SAVE, RESTORE), session_suspects.c;
+ * session_internal.h is what they share.
  */
 #ifndef CURATOR_SESSION_H
 #define CURATOR_SESSION_H

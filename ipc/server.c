@@ -397,7 +397,7 @@ static void refuse(struct server *s, struct job *job, const struct fault *fault)
     message_out_clear(out);
 }
 
-static const char *state_name(enum server_state state)
+const char *server_state_name(enum server_state state)
 {
     static const char *const names[] = {
         [SERVER_STARTING] = "starting", [SERVER_READY] = "ready", [SERVER_DRAINING] = "draining"};
@@ -425,7 +425,7 @@ static void answer_ping(struct server *s, struct job *job, enum server_state sta
         return;
     }
     message_out_clear(out);
-    text_appendf(&out->header, "\"state\":\"%s\",\"uptime_s\":%.3f", state_name(state),
+    text_appendf(&out->header, "\"state\":\"%s\",\"uptime_s\":%.3f", server_state_name(state),
                  vitals_uptime(s->vitals));
     if (message_out_finish(out, NULL))
         message_out_clear(out);
@@ -441,7 +441,7 @@ static enum lane lane_of(unsigned kind)
 
 static enum protocol_error not_now(struct fault *fault, enum server_state state)
 {
-    fault_set(fault, E_BUSY, NULL, "the sidecar is %s", state_name(state));
+    fault_set(fault, E_BUSY, NULL, "the sidecar is %s", server_state_name(state));
     fault->retry_after_ms = LANE_BUSY_RETRY_MS;
     return fault->code;
 }

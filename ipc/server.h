@@ -67,6 +67,8 @@ enum server_state {
     SERVER_DRAINING, /* new work gets E_BUSY; what is queued is finished */
 };
 
+const char *server_state_name(enum server_state state); /* "ready", as the protocol says it */
+
 struct server_config {
     struct socket_context *context; /* borrowed; auth's own where there is auth */
     const char *endpoint;
