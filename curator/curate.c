@@ -1,6 +1,5 @@
 #include "curator/curate.h"
 
-#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/text.h"
 
 #define LINES_NAMED 4
