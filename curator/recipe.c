@@ -460,7 +460,7 @@ static const struct setting online_settings[] = {
      .fallback = "0.5",
      .min = 0,
      .max = 1,
-     .help = "pass rate to look for (target nearest)"},
+     .help = "pass rate to look for (targets nearest, thompson)"},
     {.name = "band",
      .type = SETTING_DOUBLES,
      .offset = IN_RECIPE(online.band),
@@ -529,7 +529,7 @@ static const struct setting curve_settings[] = {
      .type = SETTING_STRINGS,
      .offset = IN_RECIPE(serve.curve.allow),
      .fallback = "[]",
-     .help = "public keys of the clients that may connect"},
+     .help = "public keys of the clients that may connect, or .public files"},
     {.name = NULL},
 };
 
