@@ -21,10 +21,12 @@
 /* quick_check reads every page: beyond this it would be felt at each start. */
 #define CHECKED_BYTES_MAX ((uint64_t)64 << 20)
 
-/* 16 MiB of pages in the WAL: those of busy tables are written to the database once for many. */
+/* 16 MiB of pages in the WAL: those of busy tables are written to the database once for many. At 16
+ * times that the writer itself waits for it. */
 #define CHECKPOINT_PAGES 4096
+#define CHECKPOINT_PAGES_WAIT (CHECKPOINT_PAGES * 16)
 
-#define WAL_WARNING_PAGES (CHECKPOINT_PAGES * 16)
+#define WAL_WARNING_PAGES (CHECKPOINT_PAGES * 32)
 
 const char ledger_select_identity[] =
     "SELECT id, lineage, created, version, config_hash, recipe, sae_hash, dataset, checksum"
@@ -576,6 +578,8 @@ enum status ledger_open(struct ledger **out, const char *dir,
         status = open_reading(ledger, err);
     else
         status = open_writing(ledger, identity, err);
+    if (!status && mode != LEDGER_READ)
+        status = checkpointer_new(&ledger->checkpointer, ledger->path, LEDGER_ADVICE, log, err);
     if (status)
         ledger_close(ledger);
     else
@@ -587,6 +591,7 @@ void ledger_close(struct ledger *ledger)
 {
     if (!ledger)
         return;
+    checkpointer_free(ledger->checkpointer);
     database_close(ledger->db);
     ledger_guard_close(&ledger->guard);
     mem_free(ledger->dir);
@@ -654,7 +659,10 @@ static void tidy(struct ledger *ledger)
 
     if (ledger_guard_write(&ledger->guard, ledger->lineage, ledger->commits, &why))
         log_event(ledger->log, LOG_WARNING, "ledger", "%s", why.message);
-    if (database_checkpoint(ledger->db, CHECKPOINT_PAGES, &why))
+    if (database_wal_pages(ledger->db) > CHECKPOINT_PAGES)
+        checkpointer_wake(ledger->checkpointer);
+    /* It cannot keep up, or somebody reads for long: then the writer has to wait for it. */
+    if (database_checkpoint(ledger->db, CHECKPOINT_PAGES_WAIT, &why))
         log_event(ledger->log, LOG_WARNING, "ledger", "moving pages out of the WAL: %s",
                   why.message);
     if (database_wal_pages(ledger->db) > WAL_WARNING_PAGES && !ledger->wal_warned) {
@@ -690,7 +698,7 @@ enum status ledger_commit(struct ledger *ledger, struct error *err)
 
 bool ledger_broken(const struct ledger *ledger)
 {
-    return database_broken(ledger->db);
+    return database_broken(ledger->db) || checkpointer_broken(ledger->checkpointer);
 }
 
 uint64_t ledger_lineage(const struct ledger *ledger)

@@ -4,6 +4,7 @@
 #ifndef CURATOR_LEDGER_STATE_H
 #define CURATOR_LEDGER_STATE_H
 
+#include "curator/checkpointer.h"
 #include "curator/database.h"
 #include "curator/ledger.h"
 #include "curator/ledger_guard.h"
@@ -16,6 +17,7 @@ struct reply_count {
 
 struct ledger {
     struct database *db;
+    struct checkpointer *checkpointer; /* NULL in LEDGER_READ */
     enum ledger_mode mode;
     const struct log *log;
     char *dir, *path;
