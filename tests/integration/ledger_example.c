@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "curator/ledger.h"
 
 enum {
@@ -137,6 +138,7 @@ static void make(struct ledger *ledger, struct ledger_run *run)
     step(ledger, run, 2);
     /* The trainer went back to its checkpoint, and came the same way again. */
     check(ledger_rewind(ledger, run->id, 2, 2, prompts, n, &batches, &rollouts, &err), &err);
+    mem_free(prompts);
     run->event = 2;
     step(ledger, run, 2);
     check(ledger_suspects_put(ledger, run->id, &suspect, 1, &err), &err);
