@@ -574,7 +574,7 @@ static enum status serve_verb(struct cli *cli, const struct verb *verb, int argc
 {
     const char **path = mem_alloc((size_t)argc + 1, sizeof(*path));
     const char *bind = NULL, *state = NULL, *metrics = NULL;
-    enum option_outcome outcome;
+    enum option_outcome outcome = OPTIONS_HELP;
     struct recipe_args args;
     char *quoted = NULL;
     int salvage = 0;

@@ -66,11 +66,12 @@ static enum status read_set(struct recipe *copy, const struct serve *serve,
         overrides[i] = (struct recipe_override){
             .key = it.key, .value = text_string(&values[i]), .flag = "set"};
     }
-    snprintf(size, sizeof(size), "%llu", (unsigned long long)batch_size);
-    overrides[n] =
-        (struct recipe_override){.key = "batches.size", .value = size, .flag = "batch_size"};
-    if (!st)
+    if (!st) {
+        snprintf(size, sizeof(size), "%llu", (unsigned long long)batch_size);
+        overrides[n] =
+            (struct recipe_override){.key = "batches.size", .value = size, .flag = "batch_size"};
         st = curate_recipe(copy, serve->recipe, overrides, n + 1, &wrong);
+    }
     if (st == STATUS_INVALID) {
         fault_set(fault, E_BAD_HEADER, "set", "%s", wrong.message);
         st = STATUS_OK;

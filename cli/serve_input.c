@@ -110,7 +110,7 @@ bool field_string(const struct message *message, const char *name, enum field_ne
                   FIELD_STRING_MAX);
     else if (n == 0 && need == FIELD_REQUIRED)
         fault_set(fault, E_BAD_HEADER, name, "%s is empty", name);
-    if (fault->code != E_NONE)
+    if (fault->code != E_NONE || !s)
         return false;
     memcpy(value, s, n);
     value[n] = 0;

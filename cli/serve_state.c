@@ -392,8 +392,9 @@ static enum status do_feedback(struct call *call, struct error *err)
     sid = tensor_vector(m, "sid", DTYPE_U64, FIELD_REQUIRED, SIZE_MAX, call->fault);
     if (sid)
         reward = tensor_vector(m, "reward", DTYPE_F32, FIELD_REQUIRED, sid->count, call->fault);
-    if (reward)
-        rollout = tensor_vector(m, "rollout", DTYPE_I32, FIELD_OPTIONAL, sid->count, call->fault);
+    if (!sid || !reward)
+        return STATUS_OK;
+    rollout = tensor_vector(m, "rollout", DTYPE_I32, FIELD_OPTIONAL, sid->count, call->fault);
     if (!call->fault->code)
         length = tensor_vector(m, "length", DTYPE_I32, FIELD_OPTIONAL, sid->count, call->fault);
     if (!call->fault->code)
@@ -534,11 +535,12 @@ static bool answers_again(unsigned kind, const struct message_out *out)
 /* This request is over when its answer arrives: its own bytes are free again then. */
 static void append_credit(struct call *call)
 {
-    if (call->message->envelope.kind == KIND_SUBMIT)
-        text_appendf(
-            &call->out->header, ",\"credit\":%llu",
-            (unsigned long long)(server_session_credit(call->serve->server, call->session) +
-                                 call->bytes));
+    uint64_t credit = call->bytes;
+
+    if (call->message->envelope.kind != KIND_SUBMIT)
+        return;
+    credit += server_session_credit(call->serve->server, call->session);
+    text_appendf(&call->out->header, ",\"credit\":%llu", (unsigned long long)credit);
 }
 
 static enum status dispatch(struct call *call, struct encoded *encoded, struct error *err)

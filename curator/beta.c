@@ -66,7 +66,7 @@ static double rising(double a, double n)
 {
     double product = 1;
 
-    for (double i = 0; i < n; i++)
+    for (int i = 0; i < (int)n; i++)
         product *= a + i;
     return product;
 }

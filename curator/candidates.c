@@ -1,5 +1,6 @@
 #include "curator/candidates.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -301,6 +302,7 @@ static enum status merge(struct vectors *v, const struct encode_result *result,
             v->content[i] = known[i].content;
             continue;
         }
+        assert(result->outcome); /* what was not known was encoded */
         st = csr_append(&v->x, csr_view_row(codes, at), err);
         v->outcome[i] = result->outcome[at];
         v->tokens_used[i] = result->tokens_used[at];

@@ -719,7 +719,7 @@ enum status session_restore(struct session *session, uint64_t id, const char *ta
         refuse(refusal, REFUSAL_NO_SNAPSHOT, "tag", "run '%s' has no snapshot '%s'", name, tag);
     if (!st && refusal->code == REFUSAL_NONE)
         st = read_state(&state, bytes, n, refusal, err);
-    if (!st && refusal->code == REFUSAL_NONE)
+    if (!st && refusal->code == REFUSAL_NONE && state.dataset) /* it was read to the end */
         check_state(session, &state, name, mode, refusal);
     if (!st && refusal->code == REFUSAL_NONE) {
         session->dirty = true;
