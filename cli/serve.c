@@ -21,6 +21,7 @@
 #include "cli/cli.h"
 #include "cli/recipe_args.h"
 #include "cli/serve.h"
+#include "curator/curate.h"
 #include "curator/inputs.h"
 #include "curator/pipeline.h"
 #include "ipc/memory_guard.h"
@@ -305,6 +306,7 @@ static enum status open_state(struct sidecar *s, struct error *err)
                                       .d_sae = serve->d_sae,
                                       .pooling = (enum pooling)s->recipe.sae.pooling,
                                       .sink_norm = s->recipe.sae.sink_norm,
+                                      .reconstruct = curate_reads_reconstruction(&serve->model),
                                       .reference = session_reference(serve->session),
                                       .state = s->recipe.serve.state,
                                       .kernels = serve->kernels,

@@ -247,7 +247,7 @@ static enum status encode_missing(struct candidates_encoder *e, struct encode_re
     const struct encode_config config = {
         .pooling = e->config.pooling,
         .sink_norm = e->config.sink_norm,
-        .reconstruct = true,
+        .reconstruct = e->config.reconstruct,
         .reference = &e->config.reference,
     };
     struct activations *activations = NULL;
@@ -364,8 +364,9 @@ static enum status allocate(const struct candidates_encoder *e, struct vectors *
 {
     bool sparse = c->form == CANDIDATES_SPARSE;
     bool tokens_used = !sparse || c->tokens_used;
-    bool recon_mean = sparse ? c->recon_mean != NULL : e->config.sae->reconstructs;
-    bool recon_max = sparse ? c->recon_max != NULL : e->config.sae->reconstructs;
+    bool errors = !sparse && e->config.reconstruct && e->config.sae->reconstructs;
+    bool recon_mean = sparse ? c->recon_mean != NULL : errors;
+    bool recon_max = sparse ? c->recon_max != NULL : errors;
 
     *v = (struct vectors){.n = c->n, .pooled = c->form == CANDIDATES_POOLED};
     csr_clear(&v->x, e->config.d_sae);

@@ -77,6 +77,8 @@ struct candidates_encoder_config {
     size_t d_sae;
     enum pooling pooling;
     double sink_norm;
+    bool reconstruct;                  /* if sae->reconstructs: somebody reads the errors
+                                          (curate_reads_reconstruction) */
     struct encode_reference reference; /* frozen; tokens 0: not yet */
     const char *state;                 /* folder of the ledger */
     const struct kernels *kernels;

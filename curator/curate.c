@@ -137,6 +137,24 @@ static enum status check_input(const struct curation *c, struct error *err)
     return st ? st : check_source(c, &difficulty, err);
 }
 
+static bool probe_reads_reconstruction(const struct probe *probe)
+{
+    for (size_t e = 0; e < probe->n_extras; e++) {
+        if (strncmp(probe->extras[e].name, "recon_", strlen("recon_")) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool curate_reads_reconstruction(const struct model *model)
+{
+    return model->quality_source == MODEL_SCORE_RECON ||
+           (model->quality_source == MODEL_SCORE_PROBE &&
+            probe_reads_reconstruction(&model->quality)) ||
+           (model->difficulty_source == MODEL_SCORE_PROBE &&
+            probe_reads_reconstruction(&model->difficulty));
+}
+
 /* What is wrong with sample i by itself. */
 static enum reason judge(const struct curate_input *input, size_t i)
 {

@@ -78,6 +78,9 @@ MUST_CHECK
 enum status curate_check(const char **field, const struct curate_input *input,
                          const struct model *model, const struct recipe *recipe, struct error *err);
 
+/* Does a score of the model go by reconstruction errors? Else they need not be computed. */
+bool curate_reads_reconstruction(const struct model *model);
+
 /*
  * Plan what is kept (batches.*; `recipe` may carry the request's own settings): plan->order holds
  * indices of samples, those of no batch (drop_last) at the end. Nothing kept, or fewer than a batch

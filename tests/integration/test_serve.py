@@ -619,12 +619,16 @@ class Abuse(Serve):
     def test_more_peers_than_files_do_not_end_it(self):
         self.dataset()
         sidecar = self.start(descriptors=1024)
-        crowd = []
-        for _ in range(600):
-            try:
-                crowd.append(Peer(sidecar.path, handshake=False, timeout=2))
-            except OSError:  # it is just binding again
-                time.sleep(0.05)
+        crowd, end = [], time.monotonic() + 60
+        while "all connections were closed" not in sidecar.said() and time.monotonic() < end:
+            for _ in range(100):
+                try:
+                    crowd.append(Peer(sidecar.path, handshake=False, timeout=2))
+                except OSError:  # it is just binding again
+                    time.sleep(0.05)
+            for peer in crowd[:-700]:
+                peer.close()
+            crowd = crowd[-700:]
         for peer in crowd:
             peer.close()
         self.assertIsNone(sidecar.process.poll(), sidecar.said())

@@ -51,6 +51,7 @@ static void world_init(struct world *w, const char *name)
                                                    .d_sae = D_SAE,
                                                    .pooling = POOLING_MEAN,
                                                    .sink_norm = 10,
+                                                   .reconstruct = true,
                                                    .state = w->state,
                                                    .kernels = &kernels};
 }

@@ -376,6 +376,24 @@ static void another_width_is_refused(void **state)
     refuse(s, &input, &own, "indices", "vectors of 61 latents, the quality probe was fitted on 60");
 }
 
+static void errors_are_read_by_recon_and_by_probes_with_that_column(void **unused)
+{
+    struct model model = {.quality_source = MODEL_SCORE_PROBE,
+                          .difficulty_source = MODEL_SCORE_PROBE,
+                          .quality = {.extras = {{.name = "length"}}, .n_extras = 1}};
+
+    (void)unused;
+    assert_false(curate_reads_reconstruction(&(struct model){0}));
+    assert_true(curate_reads_reconstruction(&(struct model){.quality_source = MODEL_SCORE_RECON}));
+    assert_false(curate_reads_reconstruction(&model));
+    snprintf(model.difficulty.extras[0].name, sizeof(model.difficulty.extras[0].name), "%s",
+             "recon_mean");
+    model.difficulty.n_extras = 1;
+    assert_true(curate_reads_reconstruction(&model));
+    model.difficulty_source = MODEL_SCORE_LENGTH;
+    assert_false(curate_reads_reconstruction(&model));
+}
+
 static void pooled_vectors_meet_no_probe_of_tokens(void **state)
 {
     struct curate_sample *s = *state;
@@ -642,6 +660,7 @@ int main(void)
         WITH_SAMPLE(sae_duplicates_are_dropped_within_clusters),
         WITH_SAMPLE(a_missing_column_is_named),
         WITH_SAMPLE(another_width_is_refused),
+        cmocka_unit_test(errors_are_read_by_recon_and_by_probes_with_that_column),
         WITH_SAMPLE(pooled_vectors_meet_no_probe_of_tokens),
         WITH_SAMPLE(a_bad_sample_is_refused_by_itself),
         WITH_SAMPLE(a_score_out_of_range_is_nonfinite),
