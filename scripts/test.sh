@@ -2,7 +2,8 @@
 # Everything that can tell whether this checkout is good: test.sh [--quick]
 #
 #   gcc, release       every suite, warnings are errors
-#   clang, sanitizers  every suite but lint again, under address and undefined-behaviour checks
+#   clang, sanitizers  every suite again, but lint and what is Python's work alone, under address
+#                      and undefined-behaviour checks
 #   valgrind           the unit tests of the code that reads foreign files
 #   analysers          cppcheck, clang-tidy, shellcheck (scripts/analyse.sh)
 #   64-bit Arm         linalg/ cross-compiled, its tests under qemu (scripts/cross_arm.sh)
@@ -90,7 +91,8 @@ if [ $quick = no ]; then
         -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false; then
         # The default for undefined behaviour is to print and go on, which no test would notice.
         ASAN_OPTIONS=allow_addr2line=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-            suites 'tests: clang, sanitizers' build/test-asan --no-suite lint -t 4
+            suites 'tests: clang, sanitizers' build/test-asan --no-suite lint --no-suite interpreted \
+            -t 4
     fi
     if [ -f build/test-gcc/build.ninja ]; then
         # What reads foreign bytes, and the plainest users of memory; all of it would take hours.
