@@ -91,8 +91,8 @@ if [ $quick = no ]; then
         -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false; then
         # The default for undefined behaviour is to print and go on, which no test would notice.
         ASAN_OPTIONS=allow_addr2line=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-            suites 'tests: clang, sanitizers' build/test-asan --no-suite lint --no-suite interpreted \
-            -t 4
+            suites 'tests: clang, sanitizers' build/test-asan -t 4 --no-suite lint \
+            --no-suite interpreted
     fi
     if [ -f build/test-gcc/build.ninja ]; then
         # What reads foreign bytes, and the plainest users of memory; all of it would take hours.
