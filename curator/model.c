@@ -212,7 +212,15 @@ static enum status save_run(const struct opening *o, const struct run *run, stru
         .fingerprint = o->fingerprint,
         .formula = o->sae.formula,
     };
-    enum status st = copy_rows(&model, run, err);
+    char *path = run_folder_file(run->folder, "features.safetensors");
+    struct hash128 hash;
+    enum status st = path ? hash_file(&hash, NULL, path, err) : error_nomem(err);
+
+    mem_free(path);
+    if (!st) {
+        hash128_hex(hash, model.features);
+        st = copy_rows(&model, run, err);
+    }
 
     if (features->sae_hash)
         snprintf(model.sae_hash, sizeof(model.sae_hash), "%s", features->sae_hash);
@@ -622,7 +630,24 @@ enum status model_open(struct model *model, const struct model_config *config, s
     return st;
 }
 
-enum status model_features(struct features *features, const char *state, struct error *err)
+/* A value that flipped on disk is a number like any other, and would be learned from. */
+static enum status check_features(const struct model *model, const char *path, struct error *err)
+{
+    char found[HASH128_HEX_SIZE];
+    struct hash128 hash;
+    enum status st = model->features[0] ? hash_file(&hash, NULL, path, err) : STATUS_OK;
+
+    if (st || !model->features[0])
+        return st;
+    hash128_hex(hash, found);
+    if (strcmp(found, model->features) == 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_FORMAT, "%s: XXH3-128 %s, but the model was made with %s", path,
+                     found, model->features);
+}
+
+enum status model_features(struct features *features, const struct model *model, const char *state,
+                           struct error *err)
 {
     char *path = text_format("%s/dataset/features.safetensors", state);
     enum status st;
@@ -630,7 +655,9 @@ enum status model_features(struct features *features, const char *state, struct 
     *features = (struct features){0};
     if (!path)
         return error_nomem(err);
-    st = features_read(features, path, err);
+    st = check_features(model, path, err);
+    if (!st)
+        st = features_read(features, path, err);
     mem_free(path);
     return st;
 }

@@ -48,8 +48,9 @@ struct model {
 
     /* What all this was made from: inputs_state_fingerprint(), and the parts to compare by. */
     struct hash128 fingerprint;
-    char *formula; /* how the SAE was understood, NULL without */
-    char *inputs;  /* JSON: [{"role", "path", "bytes", "xxh3_128"}], NULL without a data set */
+    char *formula;                   /* how the SAE was understood, NULL without */
+    char features[HASH128_HEX_SIZE]; /* of STATE/dataset/features.safetensors, "" unknown */
+    char *inputs; /* JSON: [{"role", "path", "bytes", "xxh3_128"}], NULL without a data set */
 
     /* The data set, rows in order. */
     size_t rows;
@@ -97,9 +98,10 @@ MUST_CHECK
 enum status model_open(struct model *model, const struct model_config *config, struct error *err);
 
 /* Features of the data set's rows, [rows, d_sae], from STATE/dataset: for refits. Errors as
- * features_read. */
+ * features_read; STATUS_FORMAT also when they are not those that the model was made with. */
 struct features;
 MUST_CHECK
-enum status model_features(struct features *features, const char *state, struct error *err);
+enum status model_features(struct features *features, const struct model *model, const char *state,
+                           struct error *err);
 
 #endif

@@ -48,12 +48,14 @@ enum entry {
     ENTRY_SAE_HASH = ENTRY_OPTIONAL,
     ENTRY_POOLING,
     ENTRY_FORMULA,
+    ENTRY_FEATURES,
     ENTRY_COUNT,
 };
 
 static const char *const entry_keys[ENTRY_COUNT] = {
-    "format", "version", "fingerprint", "d_sae",  "rows",     "clusters", "reference_tokens",
-    "input",  "quality", "difficulty",  "inputs", "sae_hash", "pooling",  "formula",
+    "format",   "version",          "fingerprint", "d_sae",   "rows",
+    "clusters", "reference_tokens", "input",       "quality", "difficulty",
+    "inputs",   "sae_hash",         "pooling",     "formula", "features",
 };
 
 static const char *const input_names[] = {"tokens", "pooled", NULL};
@@ -178,6 +180,9 @@ static bool write_entry(const struct model *model, enum entry entry, struct text
     case ENTRY_FORMULA:
         text_append(value, model->formula ? model->formula : "");
         return model->formula != NULL;
+    case ENTRY_FEATURES:
+        text_append(value, model->features);
+        return model->features[0] != '\0';
     case ENTRY_COUNT:
         break;
     }
@@ -476,6 +481,10 @@ static enum status read_metadata(struct model *model, const struct safetensors *
         st = error_set(err, STATUS_FORMAT, "metadata 'sae_hash': '%s' is no hash", model->sae_hash);
     if (!st)
         st = read_short(file, ENTRY_POOLING, model->pooling, sizeof(model->pooling), err);
+    if (!st)
+        st = read_short(file, ENTRY_FEATURES, model->features, sizeof(model->features), err);
+    if (!st && model->features[0] && !hash128_parse(&ignored, model->features))
+        st = error_set(err, STATUS_FORMAT, "metadata 'features': '%s' is no hash", model->features);
     if (st)
         return st;
     model->d_sae = (size_t)d_sae;

@@ -308,7 +308,11 @@ static enum status load_features(struct session *session, struct error *err)
 
     if (!config->model->has_dataset || config->recipe->online.target == ONLINE_NONE)
         return STATUS_OK;
-    st = model_features(&session->features, config->state, err);
+    if (config->recipe->controls.permute_features)
+        return error_set(err, STATUS_INVALID,
+                         "controls.permute_features and online.target: refits would learn from "
+                         "features in their own places, expected target none");
+    st = model_features(&session->features, config->model, config->state, err);
     if (st)
         return st;
     session->has_vector = mem_alloc(session->features.rows, 1);

@@ -291,17 +291,18 @@ static void read_memory(const struct activations_memory *memory, uint64_t begin,
                         unsigned char *keep)
 {
     size_t row_bytes = memory->d_in * dtype_size(memory->dtype);
+    const unsigned char *bytes = (const unsigned char *)memory->x + begin * row_bytes;
+    size_t end;
 
-    if (n == 0)
-        return;
-    tensor_to_f32(memory->dtype, (const unsigned char *)memory->x + begin * row_bytes,
-                  n * memory->d_in, x);
-    if (!memory->keep) {
-        memset(keep, 1, n);
-        return;
-    }
     for (size_t i = 0; i < n; i++)
-        keep[i] = memory->keep[begin + i] != 0;
+        keep[i] = !memory->keep || memory->keep[begin + i] != 0;
+    for (size_t i = 0; i < n; i = end) {
+        for (end = i + 1; end < n && keep[end] == keep[i]; end++)
+            ;
+        if (keep[i])
+            tensor_to_f32(memory->dtype, bytes + i * row_bytes, (end - i) * memory->d_in,
+                          x + i * memory->d_in);
+    }
 }
 
 /* The first part that ends behind this token. */

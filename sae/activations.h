@@ -75,7 +75,8 @@ void activations_range(const struct activations *activations, size_t sample, uin
 
 /*
  * Tokens [begin, begin + n) as float32 into x [n, d_in] and their mask into keep [n] (1: use; all 1
- * without a mask). The range may cross files and lies inside [0, tokens) (asserted).
+ * without a mask). Rows of x that the mask leaves out may be left as they are. The range may cross
+ * files and lies inside [0, tokens) (asserted).
  */
 MUST_CHECK
 enum status activations_read(const struct activations *activations, uint64_t begin, size_t n,

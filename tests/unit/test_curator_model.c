@@ -263,7 +263,7 @@ static void centroids_are_of_the_clusters(void **unused)
     (void)unused;
     make_recipe(&recipe, "near");
     assert_int_equal(open_state(&model, &recipe, scratch_path("near"), NULL), STATUS_OK);
-    assert_int_equal(model_features(&features, scratch_path("near"), NULL), STATUS_OK);
+    assert_int_equal(model_features(&features, &model, scratch_path("near"), NULL), STATUS_OK);
     assert_int_equal(features.rows, N);
     for (size_t row = 0; row < N; row++) {
         double best = -1;
@@ -350,7 +350,8 @@ static void the_data_set_as_a_request_is_curated_as_the_run_did(void **unused)
         }
         assert_int_equal(open_state(&model, &recipe, scratch_path(names[variant]), NULL),
                          STATUS_OK);
-        assert_int_equal(model_features(&features, scratch_path(names[variant]), NULL), STATUS_OK);
+        assert_int_equal(model_features(&features, &model, scratch_path(names[variant]), NULL),
+                         STATUS_OK);
         for (size_t row = 0; row < N; row++)
             counts[model.reason[row]]++;
         assert_true(counts[REASON_DUPLICATE] && counts[REASON_SAE_DUPLICATE] &&
@@ -767,11 +768,42 @@ static void activations_are_encoded_once(void **unused)
     assert_int_equal(model.difficulty_source, MODEL_SCORE_LENGTH);
     assert_true(model.window[0] == 2 && model.window[1] == 2);
     assert_false(model.pooled_input);
-    model_release(&model);
 
-    assert_int_equal(model_features(&features, scratch_path("encoded"), NULL), STATUS_OK);
+    assert_int_equal(model_features(&features, &model, scratch_path("encoded"), NULL), STATUS_OK);
     assert_int_equal(features.rows, N);
     features_release(&features);
+    model_release(&model);
+    recipe_release(&recipe);
+}
+
+/* The last bit of a value: still a number, and one that nobody would notice. */
+static void features_that_changed_on_disk_are_refused(void **unused)
+{
+    struct recipe recipe;
+    struct features features;
+    struct error err = {0};
+    struct model model;
+    char path[512];
+    FILE *file;
+    int byte;
+
+    (void)unused;
+    make_recipe(&recipe, "other_features");
+    assert_int_equal(open_state(&model, &recipe, scratch_path("other_features"), NULL), STATUS_OK);
+    snprintf(path, sizeof(path), "%s/dataset/features.safetensors", scratch_path("other_features"));
+    file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -100, SEEK_END), 0);
+    byte = fgetc(file);
+    assert_int_equal(fseek(file, -100, SEEK_END), 0);
+    assert_int_equal(fputc(byte ^ 1, file), byte ^ 1);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(model_features(&features, &model, scratch_path("other_features"), &err),
+                     STATUS_FORMAT);
+    assert_non_null(strstr(err.message, "features.safetensors: XXH3-128"));
+    assert_non_null(strstr(err.message, model.features));
+    assert_int_equal(features.rows, 0);
+    model_release(&model);
     recipe_release(&recipe);
 }
 
@@ -872,6 +904,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_what_the_run_found),
         cmocka_unit_test(centroids_are_of_the_clusters),
+        cmocka_unit_test(features_that_changed_on_disk_are_refused),
         cmocka_unit_test(the_data_set_as_a_request_is_curated_as_the_run_did),
         cmocka_unit_test(a_second_start_loads_and_writes_nothing),
         cmocka_unit_test(another_recipe_is_a_conflict),

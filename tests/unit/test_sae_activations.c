@@ -634,8 +634,13 @@ static void activations_in_memory_read_as_from_a_file(void **state)
 
                 assert_int_equal(activations_read(a, first, n, x[0], keep[0], NULL), STATUS_OK);
                 assert_int_equal(activations_read(b, first, n, x[1], keep[1], NULL), STATUS_OK);
-                assert_memory_equal(x[0], x[1], sizeof(x[0]));
                 assert_memory_equal(keep[0], keep[1], sizeof(keep[0]));
+                /* What is masked is not converted: it stays 0 here, whatever the file has. */
+                for (size_t t = 0; t < n; t++) {
+                    if (!keep[0][t])
+                        memset(x[0] + t * D_IN, 0, D_IN * sizeof(float));
+                }
+                assert_memory_equal(x[0], x[1], sizeof(x[0]));
             }
         }
         activations_close(a);
