@@ -41,6 +41,15 @@ enum status ledger_ready(const struct ledger *ledger, struct error *err)
                      ledger->path);
 }
 
+enum status ledger_statement(struct statement **st, struct ledger *ledger, const char *sql,
+                             struct error *err)
+{
+    enum status status = ledger_ready(ledger, err);
+
+    *st = status ? NULL : database_statement(ledger->db, sql, err);
+    return status || *st ? status : database_status(ledger->db);
+}
+
 enum status ledger_copy_text(char **out, const struct statement *st, int column, struct error *err)
 {
     size_t n;

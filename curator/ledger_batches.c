@@ -71,16 +71,13 @@ enum status ledger_batch_get(struct ledger *ledger, int64_t run, uint64_t seq, b
 {
     static const char sql[] = "SELECT run, seq, epoch, prompts, wanted, exhausted, fallback, items,"
                               " checksum FROM batches WHERE run = ? AND seq = ?";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     *found = false;
     *batch = (struct ledger_batch){0};
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_u64(st, seq);
     status = statement_step(st, found, err);
@@ -153,17 +150,14 @@ enum status ledger_blob_get(struct ledger *ledger, int64_t run, const char *name
 {
     static const char sql[] =
         "SELECT run, name, bytes, checksum FROM blobs WHERE run = ? AND name = ?";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     bool row;
 
     *bytes = NULL;
     *n = 0;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_string(st, name);
     status = statement_step(st, &row, err);
@@ -192,15 +186,12 @@ enum status ledger_snapshot_put(struct ledger *ledger, int64_t run, const char *
     static const char sql[] =
         "INSERT OR REPLACE INTO snapshots(run, tag, next_seq, consumed_seq, event, hash, saved,"
         " tag_check, state, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     char now[32];
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     clock_utc(now, sizeof(now));
     bind_i64(st, run);
     bind_string(st, tag);
@@ -221,16 +212,13 @@ enum status ledger_snapshot_get(struct ledger *ledger, int64_t run, const char *
     static const char sql[] = "SELECT run, tag, next_seq, consumed_seq, event, hash, saved,"
                               " tag_check, state, checksum FROM snapshots"
                               " WHERE run = ? AND tag = ?";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     *found = false;
     *snapshot = (struct ledger_snapshot){0};
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_string(st, tag);
     status = statement_step(st, found, err);

@@ -87,14 +87,11 @@ enum status ledger_content_put(struct ledger *ledger, const struct ledger_conten
     static const char sql[] =
         "INSERT OR IGNORE INTO contents(content, prompt, outcome, tokens_used, recon_mean,"
         " recon_max, n, latents, codes, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_hash(st, content->content);
     bind_hash_or_null(st, content->prompt);
     bind_i64(st, content->outcome);
@@ -115,14 +112,11 @@ enum status ledger_pool_add(struct ledger *ledger, int64_t run, const struct led
 {
     static const char sql[] = "INSERT OR IGNORE INTO pool(run, sid, content, prompt, checksum)"
                               " VALUES (?, ?, ?, ?, ?)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_u64(st, pooled->sid);
     bind_hash(st, pooled->content);
@@ -136,17 +130,14 @@ enum status ledger_pool(struct ledger *ledger, int64_t run, struct ledger_pooled
 {
     static const char sql[] = "SELECT run, sid, content, prompt, checksum FROM pool WHERE run = ?"
                               " ORDER BY id";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     size_t capacity = 0;
 
     *pooled = NULL;
     *n = 0;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     for (bool row = true; !status && row;) {
         status = statement_step(st, &row, err);
@@ -175,14 +166,11 @@ enum status ledger_pool_cut(struct ledger *ledger, int64_t run, size_t keep, str
 {
     static const char sql[] = "DELETE FROM pool WHERE run = ?1 AND id >="
                               " (SELECT id FROM pool WHERE run = ?1 ORDER BY id LIMIT 1 OFFSET ?2)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_u64(st, keep);
     return statement_run(st, err);

@@ -414,14 +414,11 @@ enum status ledger_prompt_put(struct ledger *ledger, int64_t run,
 {
     static const char sql[] =
         "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_u64(st, prompt->slot);
     bind_u64(st, prompt->sid);
@@ -443,17 +440,14 @@ enum status ledger_prompts(struct ledger *ledger, int64_t run, struct ledger_pro
     static const char sql[] =
         "SELECT run, slot, sid, a, b, group_count, rollouts, reward_sum,"
         " flat_groups, flat_reward, last_seq, checksum FROM prompts WHERE run = ? ORDER BY slot";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     size_t capacity = 0;
 
     *prompts = NULL;
     *n = 0;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     for (bool row = true; !status && row;) {
         status = statement_step(st, &row, err);

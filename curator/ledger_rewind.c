@@ -203,16 +203,13 @@ enum status ledger_reaches(struct ledger *ledger, int64_t run, uint64_t branch, 
 {
     static const char sql[] = "SELECT 1 FROM rewinds WHERE run = ? AND branch > ?"
                               " AND (next_seq < ? OR event < ?)";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     bool row;
 
     *reaches = false;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_i64(st, run);
     bind_u64(st, branch);
     bind_u64(st, next_seq);

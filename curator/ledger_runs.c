@@ -13,16 +13,13 @@ enum status ledger_value_get(struct ledger *ledger, const char *key, char **valu
                              struct error *err)
 {
     static const char sql[] = "SELECT name, value, checksum FROM facts WHERE name = ?";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     bool row;
 
     *value = NULL;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_string(st, key);
     status = statement_step(st, &row, err);
     if (!status && row)
@@ -39,14 +36,11 @@ enum status ledger_value_put(struct ledger *ledger, const char *key, const char 
     static const char sql[] = "INSERT INTO facts(name, value, checksum) VALUES (?, ?, ?)"
                               " ON CONFLICT(name) DO UPDATE SET value = excluded.value,"
                               " checksum = excluded.checksum";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
 
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_string(st, key);
     bind_string(st, value);
     bind_checksum(st);
@@ -92,8 +86,8 @@ enum status ledger_session(struct ledger *ledger, const char *run, const char *c
 {
     static const char sql[] = "SELECT id, run, client, incarnation, opened, pruned, checksum"
                               " FROM sessions WHERE run = ? AND client = ? ORDER BY id";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     size_t capacity = 0;
     char now[32];
 
@@ -103,9 +97,6 @@ enum status ledger_session(struct ledger *ledger, const char *run, const char *c
     *n_older = 0;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     bind_string(st, run);
     bind_string(st, client);
     for (bool row = true; !status && row;) {
@@ -362,17 +353,14 @@ enum status ledger_runs(struct ledger *ledger, struct ledger_run **runs, size_t 
 {
     static const char sql[] = "SELECT id, name, next_seq, consumed_seq, event, branch, progress,"
                               " checksum FROM runs ORDER BY id";
-    enum status status = ledger_ready(ledger, err);
     struct statement *st;
+    enum status status = ledger_statement(&st, ledger, sql, err);
     size_t capacity = 0;
 
     *runs = NULL;
     *n = 0;
     if (status)
         return status;
-    st = database_statement(ledger->db, sql, err);
-    if (!st)
-        return database_status(ledger->db);
     for (bool row = true; !status && row;) {
         status = statement_step(st, &row, err);
         if (status || !row)

@@ -45,6 +45,11 @@ struct ledger {
 MUST_CHECK
 enum status ledger_ready(const struct ledger *ledger, struct error *err);
 
+/* The first line of an operation of one statement: ready, and `sql` prepared, nothing bound. */
+MUST_CHECK
+enum status ledger_statement(struct statement **st, struct ledger *ledger, const char *sql,
+                             struct error *err);
+
 /* A copy of a column, terminated, for the caller to mem_free; NULL stays NULL. */
 MUST_CHECK
 enum status ledger_copy_text(char **out, const struct statement *st, int column, struct error *err);
