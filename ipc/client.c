@@ -307,7 +307,7 @@ enum status client_call(struct client *c, enum protocol_kind kind, struct messag
     bool greet = !c->session && kind != KIND_HELLO && kind != KIND_PING;
     enum status st = message_out_finish(out, err);
     unsigned n_forgotten = 0;
-    struct fault found;
+    struct fault found = {0};
 
     *reply = (struct client_reply){0};
     if (fault)
@@ -340,12 +340,15 @@ enum status client_call(struct client *c, enum protocol_kind kind, struct messag
             greet = !c->session && kind != KIND_HELLO && (kind != KIND_PING || n_forgotten);
             continue;
         }
-        if (fault)
-            *fault = found;
-        st =
-            error_set(err, STATUS_FAILED, "%s: %s", protocol_error_name(found.code), found.message);
+        st = STATUS_FAILED;
     }
-    return st;
+    /* Time may run out in the middle of a try: the last answer says more than that there was none.
+     */
+    if (st != STATUS_FAILED && (st != STATUS_UNREACHABLE || found.code == E_NONE))
+        return st;
+    if (fault)
+        *fault = found;
+    return error_set(err, STATUS_FAILED, "%s: %s", protocol_error_name(found.code), found.message);
 }
 
 void client_bye(struct client *c, double timeout_s)

@@ -48,9 +48,9 @@ void client_reply_release(struct client_reply *reply); /* accepts what is all ze
  * the caller's members, and its session becomes the client's. Faults that may pass are waited for
  * as long as they ask, unless that would take longer than is left.
  *
- * STATUS_UNREACHABLE: nobody answered in time. STATUS_FAILED: an error reply; its code is in
- * `fault` (which may be NULL), "CODE: message" in `err`. STATUS_FORMAT: an answer that is none.
- * STATUS_CANCELED: a signal came. On any of them `reply` is empty.
+ * STATUS_UNREACHABLE: nobody answered in time. STATUS_FAILED: an error reply, the last one there
+ * was; its code is in `fault` (which may be NULL), "CODE: message" in `err`. STATUS_FORMAT: an
+ * answer that is none. STATUS_CANCELED: a signal came. On any of them `reply` is empty.
  */
 MUST_CHECK
 enum status client_call(struct client *client, enum protocol_kind kind, struct message_out *out,
