@@ -2,13 +2,15 @@
  * CURATE against the encoding that is in it, in turns:
  *
  *     sidecar_curate --endpoint E --sae PATH --file TOKENS --samples N [--length T] [--threads P]
- *                    [--repeats R] [--batch B] [--d-in D] [--fast] [--alone]
+ *                    [--repeats R] [--batch B] [--d-in D] [--fast] [--alone] [--frozen]
  *
  * TOKENS is bf16 [n, d_in]. With T, N samples of T tokens; without, N vectors. A turn is a CURATE
  * of samples the sidecar has never seen, the same one again, and the encoding alone: encoder_run()
  * (sae/encode.h) on the very bytes, by the same library with as many threads, weights loaded and
- * packed before, no reconstruction; --alone: only that. Prints one JSON object, times in
- * milliseconds turn by turn.
+ * packed before; once without and once with the reconstruction errors that some probes read.
+ * --frozen: by norm statistics measured before, as a sidecar encodes once it has its own; else they
+ * are measured each time, as it does until then. --alone: only the encoding. Prints one JSON
+ * object, times in milliseconds turn by turn.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -28,7 +30,7 @@
 struct options {
     const char *endpoint, *sae, *file;
     uint64_t samples, length, threads, repeats, batch, d_in;
-    int fast, alone;
+    int fast, alone, frozen;
 };
 
 struct bench {
@@ -38,7 +40,8 @@ struct bench {
     struct workers *workers;
     struct sae sae;
     struct encoder *encoder;
-    unsigned char *tokens; /* bf16 [n_tokens, d_in], what the next turn sends */
+    struct encode_reference reference; /* of the first encoding; tokens 0: not yet */
+    unsigned char *tokens;             /* bf16 [n_tokens, d_in], what the next turn sends */
     size_t n_tokens;
     int64_t *offsets; /* [samples + 1], or NULL */
     struct message_out out;
@@ -160,7 +163,12 @@ static enum status curate(struct bench *b, double *ms, struct error *err)
     return st;
 }
 
-static enum status encode(struct bench *b, double *ms, struct error *err)
+enum errors {
+    ERRORS_NOT,
+    ERRORS_TOO,
+};
+
+static enum status encode(struct bench *b, enum errors errors, double *ms, struct error *err)
 {
     const struct activations_memory memory = {.dtype = DTYPE_BF16,
                                               .x = b->tokens,
@@ -168,7 +176,10 @@ static enum status encode(struct bench *b, double *ms, struct error *err)
                                               .d_in = b->o->d_in,
                                               .offsets = b->offsets,
                                               .samples = b->o->samples};
-    const struct encode_config config = {.pooling = POOLING_MAX, .sink_norm = SINK_NORM};
+    const struct encode_config config = {.pooling = POOLING_MAX,
+                                         .sink_norm = SINK_NORM,
+                                         .reconstruct = errors == ERRORS_TOO,
+                                         .reference = b->o->frozen ? &b->reference : NULL};
     struct activations *activations = NULL;
     struct encode_result result = {0};
     double start = clock_seconds();
@@ -177,6 +188,8 @@ static enum status encode(struct bench *b, double *ms, struct error *err)
     if (!st)
         st = encoder_run(b->encoder, &result, activations, &config, NULL, NULL, err);
     *ms = 1e3 * (clock_seconds() - start);
+    if (!st && !b->reference.tokens)
+        b->reference = result.reference;
     encode_result_release(&result);
     activations_close(activations);
     return st;
@@ -184,7 +197,7 @@ static enum status encode(struct bench *b, double *ms, struct error *err)
 
 static enum status run(struct bench *b, struct error *err)
 {
-    double first = 0, again = 0, alone;
+    double first = 0, again = 0, alone, errors;
     enum status st = bench_open(b, err);
 
     if (!st)
@@ -198,10 +211,12 @@ static enum status run(struct bench *b, struct error *err)
         if (!st && !b->o->alone)
             st = curate(b, &again, err);
         if (!st)
-            st = encode(b, &alone, err);
+            st = encode(b, ERRORS_NOT, &alone, err);
+        if (!st)
+            st = encode(b, ERRORS_TOO, &errors, err);
         if (!st && turn > 0)
-            printf("%s{\"first\":%.3f,\"again\":%.3f,\"alone\":%.3f}", turn > 1 ? "," : "", first,
-                   again, alone);
+            printf("%s{\"first\":%.3f,\"again\":%.3f,\"alone\":%.3f,\"errors\":%.3f}",
+                   turn > 1 ? "," : "", first, again, alone, errors);
     }
     if (!st)
         printf("],\"kept\":%llu}\n", (unsigned long long)b->kept);
@@ -211,10 +226,19 @@ static enum status run(struct bench *b, struct error *err)
 static bool read_options(struct options *o, int argc, char **argv)
 {
     const struct option names[] = {
-        {"endpoint", 1, NULL, 'e'}, {"sae", 1, NULL, 'a'},    {"file", 1, NULL, 'f'},
-        {"samples", 1, NULL, 's'},  {"length", 1, NULL, 'l'}, {"threads", 1, NULL, 'p'},
-        {"repeats", 1, NULL, 'r'},  {"batch", 1, NULL, 'b'},  {"d-in", 1, NULL, 'd'},
-        {"fast", 0, NULL, 'q'},     {"alone", 0, NULL, 'o'},  {0},
+        {"endpoint", 1, NULL, 'e'},
+        {"sae", 1, NULL, 'a'},
+        {"file", 1, NULL, 'f'},
+        {"samples", 1, NULL, 's'},
+        {"length", 1, NULL, 'l'},
+        {"threads", 1, NULL, 'p'},
+        {"repeats", 1, NULL, 'r'},
+        {"batch", 1, NULL, 'b'},
+        {"d-in", 1, NULL, 'd'},
+        {"fast", 0, NULL, 'q'},
+        {"alone", 0, NULL, 'o'},
+        {"frozen", 0, NULL, 'z'},
+        {0},
     };
     int c;
 
@@ -254,6 +278,9 @@ static bool read_options(struct options *o, int argc, char **argv)
             break;
         case 'o':
             o->alone = 1;
+            break;
+        case 'z':
+            o->frozen = 1;
             break;
         default:
             return false;
