@@ -589,10 +589,11 @@ static enum status rebind(struct server *s, double now, struct error *err)
     s->resident = memory_resident();
     memory_guard_recycled(&s->guard, s->resident, queued_bytes(s), now);
     if (s->guard.floor >= s->guard.limit)
-        log_event(s->config.log, LOG_ERROR, "server",
-                  "memory_limit of %llu bytes is below what is needed without any request, %llu: "
-                  "memory is not guarded any more",
-                  (unsigned long long)s->guard.limit, (unsigned long long)s->guard.floor);
+        log_event(
+            s->config.log, LOG_ERROR, "server",
+            "%llu bytes of memory are allowed, and %llu are needed without any request: memory is "
+            "not guarded any more",
+            (unsigned long long)s->guard.limit, (unsigned long long)s->guard.floor);
     return STATUS_OK;
 }
 
@@ -608,7 +609,7 @@ static void recycle(struct server *s, double now)
 {
     close_connections(s, now);
     complain(s, WARNING_RECYCLED,
-             "%llu bytes are resident, memory_limit is %llu: all connections were closed",
+             "%llu bytes are resident, %llu are allowed: all connections were closed",
              (unsigned long long)s->resident, (unsigned long long)s->guard.limit);
 }
 
@@ -667,8 +668,7 @@ static void watch_memory(struct server *s, double now)
         /* What was freed may still be counted. */
         s->trimmed_at = now;
         malloc_trim(0);
-        complain(s, WARNING_MEMORY,
-                 "%llu bytes are resident, memory_limit is %llu: nothing is read",
+        complain(s, WARNING_MEMORY, "%llu bytes are resident, %llu are allowed: nothing is read",
                  (unsigned long long)s->resident, (unsigned long long)s->guard.limit);
     }
     s->growing = s->resident > before + before / 64;
