@@ -53,9 +53,11 @@ enum {
 /* A peer on the same host fills 20 MiB in that time. */
 #define MEMORY_LOOK_S 0.004
 #define TRIM_S 1.0
-/* So much may stay with the allocator after a burst; and how often it is made to give it back. */
+/* So much may stay with the allocator after a burst; and how often it is made to give it back:
+ * where nothing comes back, what is resident is in use, and the next look is later. */
 #define SPARE_BYTES ((uint64_t)32 << 20)
 #define SPARE_S 5.0
+#define SPARE_S_MAX 20.0
 
 enum warning {
     WARNING_GARBAGE,
@@ -87,7 +89,8 @@ struct server {
     unsigned late_of[PEER_GROUPS]; /* by group of peers: what comes behind must wait too */
     struct memory_guard guard;
     double looked_at, trimmed_at, ticked_at;
-    uint64_t resident, kept; /* now; after the last time that memory was given back */
+    uint64_t resident, least; /* now; the least there was, before the first request and since */
+    double spare_s;           /* until memory is given back again */
     bool growing;
     enum memory_verdict verdict;
     struct {
@@ -638,16 +641,27 @@ static void watch_descriptors(struct server *s, double now)
              (unsigned long long)limit.rlim_cur);
 }
 
-/* What a burst has left with the allocator goes back to the system while nobody waits for us. */
+/*
+ * What a burst has left with the allocator goes back to the system while nobody waits for us. It is
+ * held against the least there ever was: a buffer in use at one moment can keep a whole heap from
+ * going back, and that heap must not count as needed from then on.
+ */
 static void give_back(struct server *s, double now)
 {
-    if (s->in_flight > 0 || s->late || s->resident < s->kept + SPARE_BYTES ||
-        now - s->trimmed_at < SPARE_S)
+    uint64_t before = s->resident;
+
+    if (s->in_flight > 0 || s->late || s->resident < s->least + SPARE_BYTES ||
+        now - s->trimmed_at < s->spare_s)
         return;
     s->trimmed_at = now;
     malloc_trim(0);
     s->resident = memory_resident();
-    s->kept = s->resident;
+    if (s->resident < s->least)
+        s->least = s->resident;
+    if (s->spare_s == 0.0 || s->resident + SPARE_BYTES / 2 < before)
+        s->spare_s = SPARE_S;
+    else if (s->spare_s < SPARE_S_MAX)
+        s->spare_s *= 2;
 }
 
 static void watch_memory(struct server *s, double now)
@@ -661,6 +675,8 @@ static void watch_memory(struct server *s, double now)
         return;
     s->looked_at = now;
     s->resident = memory_resident();
+    if (s->least == 0)
+        s->least = s->resident;
     s->verdict = memory_guard_judge(&s->guard, s->resident, queued_bytes(s), now);
     if (s->verdict == MEMORY_RECYCLE) {
         recycle(s, now);
