@@ -14,6 +14,7 @@
 #include "cli/run_record.h"
 #include "clustering/validity.h"
 #include "curator/pipeline.h"
+#include "report/report.h"
 #include "formats/atomic_file.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
@@ -254,6 +255,7 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
         .kernels = &cli->kernels,
         .progress = cli_progress,
         .progress_context = cli,
+        .render = report_html,
     };
     enum status st = path && output ? write_demo(dir, fresh, &cli->log, err) : error_nomem(err);
 

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/recipe_args.h"
 #include "curator/pipeline.h"
+#include "report/report.h"
 
 struct run_options {
     const char *output, *limit, *seed;
@@ -26,6 +27,7 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
         .kernels = &cli->kernels,
         .progress = cli_progress,
         .progress_context = cli,
+        .render = report_html,
     };
     enum status st;
 

@@ -259,16 +259,16 @@ static enum status tell_finished(const char *output, struct text *summary, struc
 static enum status compute(struct run *run, double start, struct text *summary, struct text *report,
                            struct error *err)
 {
+    struct text own = {0};
     enum status st = run_stages(run, err);
 
     if (!st)
-        st = run_output(run, clock_seconds() - start, err);
+        st = run_output(run, clock_seconds() - start, report ? report : &own, err);
+    text_release(&own);
     if (st)
         return st;
     run_summary(run, summary);
-    if (report)
-        st = run_report_json(run, report, err);
-    return st ? st : text_check(summary, err);
+    return text_check(summary, err);
 }
 
 static enum run_folder_mode folder_mode(enum pipeline_mode mode)
@@ -299,6 +299,7 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
         .folder = &folder,
         .progress = config->progress,
         .progress_context = config->progress_context,
+        .render = config->render,
         .keep_centroids = config->done != NULL,
     };
     enum status st;

@@ -32,6 +32,10 @@ enum pipeline_mode {
 struct run;
 typedef enum status pipeline_done(void *context, const struct run *run, struct error *err);
 
+/* A report as JSON to one as HTML: report_html(). */
+typedef enum status pipeline_render(struct text *html, const char *json, size_t n,
+                                    struct error *err);
+
 struct pipeline_config {
     struct recipe *recipe; /* borrowed; globs in it are expanded */
     const char *output;    /* -o, or NULL for output.dir */
@@ -42,6 +46,7 @@ struct pipeline_config {
     encode_progress *progress; /* may be NULL */
     void *progress_context;
     struct input_cache *cache; /* of input hashes, may be NULL */
+    pipeline_render *render;   /* of report.html; NULL: none is written */
     pipeline_done *done;       /* may be NULL; with it, idf and centroids are kept for it */
     void *done_context;
 };

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/text.h"
 #include "curator/filter.h"
@@ -26,7 +27,6 @@ static const char *const report_names[] = {"json", "html", NULL};
 static const char *const probe_words[] = {"recon", NULL};
 static const char *const labels_words[] = {"field", NULL};
 
-#define REPORT_HTML (UINT32_C(1) << 1)
 #define IN_RECIPE(member) offsetof(struct recipe, member)
 
 static const struct setting top_settings[] = {
@@ -567,21 +567,19 @@ static const struct setting output_settings[] = {
     {.name = "report",
      .type = SETTING_ENUMS,
      .offset = IN_RECIPE(output.report),
-     .fallback = "[json]",
+     .fallback = "[html, json]",
      .names = report_names,
-     .help = "forms of the report; html is not available in this version"},
+     .help = "forms of the report: one HTML file to read and to pass on, JSON for programs"},
     {.name = "samples_in_report",
      .type = SETTING_U32,
      .offset = IN_RECIPE(output.samples_in_report),
      .fallback = "5",
-     .help = "samples shown per finding, 0: none; without effect in this version, whose "
-             "report holds no texts"},
+     .help = "samples shown in each list of the report; 0: no text and no id of any sample"},
     {.name = "redact",
      .type = SETTING_STRINGS,
      .offset = IN_RECIPE(output.redact),
      .fallback = "[]",
-     .help = "fields whose text never appears in a report; without effect in this version, "
-             "whose report holds no texts"},
+     .help = "what of a sample never appears in a report: prompt, answer, id, source"},
     {.name = NULL},
 };
 
@@ -670,6 +668,24 @@ static enum status check_ascending(const char *key, const struct double_list *li
                      key, list->items[0], list->items[1]);
 }
 
+static enum status check_redact(const struct string_list *redact, struct error *err)
+{
+    static const char *const fields[] = {"prompt", "answer", "id", "source", NULL};
+
+    for (size_t i = 0; i < redact->n; i++) {
+        size_t j = 0;
+
+        while (fields[j] && strcmp(fields[j], redact->items[i]) != 0)
+            j++;
+        if (!fields[j])
+            return error_set(err, STATUS_INVALID,
+                             "output.redact: unknown field '%s', expected prompt, answer, id or "
+                             "source",
+                             redact->items[i]);
+    }
+    return STATUS_OK;
+}
+
 enum status recipe_check(const struct recipe *recipe, struct error *err)
 {
     const struct double_list *range = &recipe->input.difficulty_scale.range;
@@ -692,10 +708,7 @@ enum status recipe_check(const struct recipe *recipe, struct error *err)
     if (recipe->difficulty.probe && recipe->difficulty.fit_labels)
         return error_set(err, STATUS_INVALID,
                          "difficulty: both probe and fit_labels are given, expected one of them");
-    if (recipe->output.report & REPORT_HTML)
-        return error_set(err, STATUS_INVALID,
-                         "output.report: the HTML report does not exist in this version, use json");
-    return STATUS_OK;
+    return check_redact(&recipe->output.redact, err);
 }
 
 enum status recipe_load(struct recipe *recipe, const char *path, char *const *environment,

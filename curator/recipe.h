@@ -50,6 +50,10 @@ enum difficulty_control {
     CONTROL_LABEL,
 };
 
+/* output.report, a set of bits. */
+#define REPORT_JSON (UINT32_C(1) << 0)
+#define REPORT_HTML (UINT32_C(1) << 1)
+
 struct recipe {
     uint32_t version;
     char *name;
@@ -153,7 +157,7 @@ struct recipe {
     } controls;
     struct {
         char *dir;
-        uint32_t report; /* set: 1 json */
+        uint32_t report; /* set of REPORT_* */
         uint32_t samples_in_report;
         struct string_list redact;
     } output;

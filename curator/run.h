@@ -25,6 +25,7 @@
 #include "curator/batch_plan.h"
 #include "curator/dataset.h"
 #include "curator/inputs.h"
+#include "curator/pipeline.h"
 #include "curator/recipe.h"
 #include "curator/run_folder.h"
 #include "curator/sample.h"
@@ -73,6 +74,7 @@ struct run {
     struct run_folder *folder;
     encode_progress *progress;
     void *progress_context;
+    pipeline_render *render; /* or NULL */
 
     struct inputs inputs;
     struct hash128 fingerprint; /* of all that the result depends on */
@@ -135,12 +137,21 @@ MUST_CHECK enum status run_quality_rule(struct run *run, struct error *err);
 MUST_CHECK enum status run_window(struct run *run, struct error *err);
 MUST_CHECK enum status run_plan(struct run *run, struct error *err);
 
-/* Write every file of the run folder into the work folder. */
-MUST_CHECK enum status run_output(struct run *run, double seconds, struct error *err);
+/* Write every file of the run folder into the work folder. `report` gets the report as JSON. */
+MUST_CHECK enum status run_output(struct run *run, double seconds, struct text *report,
+                                  struct error *err);
 
 /* Open sae.labels and hold it against what is known of the SAE; nothing to do without it. */
 MUST_CHECK enum status run_open_labels(struct run *run, const struct label_target *target,
                                        struct error *err);
+
+/* sae.labels, or NULL. */
+const struct label_table *run_labels(const struct run *run);
+
+/* The counts of a report that are there since version 1, as JSON members, each with its comma in
+ * front. The errors are those of the labels. */
+MUST_CHECK
+enum status run_report_members(const struct run *run, struct text *out, struct error *err);
 
 /* The report as JSON, and the summary for people. The report's errors are those of the labels. */
 MUST_CHECK enum status run_report_json(const struct run *run, struct text *out, struct error *err);

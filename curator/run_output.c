@@ -437,9 +437,25 @@ static enum status publish(const struct run *run, struct error *err)
     return st;
 }
 
-enum status run_output(struct run *run, double seconds, struct error *err)
+/* report.json and report.html, as output.report wants them. `report` gets the JSON. */
+static enum status write_report(const struct run *run, struct text *report, struct error *err)
 {
-    struct text report = {0};
+    struct text html = {0};
+    enum status st = run_report_json(run, report, err);
+
+    if (!st && run->recipe->output.report & REPORT_JSON)
+        st = write_text(run, "report.json", report, err);
+    if (!st && run->render && run->recipe->output.report & REPORT_HTML) {
+        st = run->render(&html, text_string(report), report->length, err);
+        if (!st)
+            st = write_text(run, "report.html", &html, err);
+    }
+    text_release(&html);
+    return st;
+}
+
+enum status run_output(struct run *run, double seconds, struct text *report, struct error *err)
+{
     enum status st = write_kept(run, err);
 
     if (!st)
@@ -455,13 +471,10 @@ enum status run_output(struct run *run, double seconds, struct error *err)
     if (!st)
         st = write_text(run, "recipe.lock.yaml", &run->lock, err);
     if (!st)
-        st = run_report_json(run, &report, err);
-    if (!st)
-        st = write_text(run, "report.json", &report, err);
+        st = write_report(run, report, err);
     if (!st)
         st = publish(run, err);
     if (!st)
         st = write_manifest(run, seconds, err);
-    text_release(&report);
     return st;
 }

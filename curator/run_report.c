@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "curator/audit.h"
 #include "curator/audit_labels.h"
 #include "curator/cluster_latents.h"
 #include "curator/feature_view.h"
@@ -73,7 +74,7 @@ static void append_funnel(struct text *out, const struct run *run, const struct 
         t->conflicting, t->flagged_quality, t->flagged_contaminated);
 }
 
-static const struct label_table *labels_of(const struct run *run)
+const struct label_table *run_labels(const struct run *run)
 {
     return run->labels.map ? &run->labels : NULL;
 }
@@ -101,7 +102,7 @@ static enum status append_encode(struct text *out, const struct run *run, struct
     }
     if (e->audit_json) {
         text_append(out, ",\"sae\":{");
-        st = audit_add_labels(e->audit_json, labels_of(run), out, err);
+        st = audit_add_labels(e->audit_json, run_labels(run), out, err);
         text_append_char(out, '}');
     }
     text_append_char(out, '}');
@@ -159,7 +160,7 @@ static enum status append_latents(struct text *out, const struct run *run,
         member_double(out, "within", l->within);
         member_double(out, "overall", l->overall);
         text_append(out, ",\"label\":");
-        st = label_table_find_json(labels_of(run), l->latent, out, err);
+        st = label_table_find_json(run_labels(run), l->latent, out, err);
         text_append_char(out, '}');
     }
     text_append_char(out, ']');
@@ -272,14 +273,12 @@ static void append_plan(struct text *out, const struct run *run)
                  in_clusters, batched, run->plan.n - batched);
 }
 
-enum status run_report_json(const struct run *run, struct text *out, struct error *err)
+enum status run_report_members(const struct run *run, struct text *out, struct error *err)
 {
     struct tally t = count(run);
     enum status st;
 
-    text_appendf(out,
-                 "{\"format\":\"saerl.report\",\"version\":1,\"program\":\"saerl %s\",\"name\":",
-                 SAERL_VERSION);
+    text_append(out, ",\"name\":");
     if (run->recipe->name)
         text_append_json_string(out, run->recipe->name, strlen(run->recipe->name));
     else
@@ -301,7 +300,6 @@ enum status run_report_json(const struct run *run, struct text *out, struct erro
     text_append_char(out, ']');
     append_plan(out, run);
     append_sources(out, run);
-    text_append(out, "}\n");
     return st;
 }
 
@@ -325,6 +323,15 @@ static void summarise_score(struct text *out, const char *name, const struct sco
     if (!isnan(v->extras_spearman))
         text_appendf(out, ", extras %.3f, latents %.3f", v->extras_spearman, v->latents_spearman);
     text_append(out, score->refused ? "; FORCED\n" : "\n");
+}
+
+enum status run_report_json(const struct run *run, struct text *out, struct error *err)
+{
+    struct audit audit = {.run = run, .labels = run_labels(run)};
+    enum status st = audit_report_json(&audit, out, err);
+
+    audit_release(&audit);
+    return st;
 }
 
 void run_summary(const struct run *run, struct text *out)

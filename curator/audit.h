@@ -1,0 +1,112 @@
+/*
+ * curator/audit.h - what a data set looks like, as numbers and findings: report.json, version 2
+ * (docs/report.md is the schema).
+ *
+ * Internal to the curator folder. A finished run (curator/run.h) is looked at by one file a
+ * section, each of which prints its section's object, names its measures and adds its findings:
+ *
+ *     audit_fields.c         what the rows hold: fields, lengths, sources, text that is no language
+ *     audit_funnel.c         what each stage took, from which source
+ *     audit_difficulty.c     predicted against observed, rewards, calibration
+ *     audit_quality.c        scores and the threshold
+ *     audit_diversity.c      clusters, the map, cluster cards
+ *     audit_duplicates.c     groups and pairs
+ *     audit_contamination.c  benchmark items, matched spans
+ *     audit_sae.c            is this the right SAE for these activations; latent cards
+ *     audit_curriculum.c     batches in order
+ *     audit_baseline.c       against an earlier report
+ *     audit_repeat.c         how to get these numbers again
+ *     audit_sketch.c         what a later comparison needs
+ */
+#ifndef CURATOR_AUDIT_H
+#define CURATOR_AUDIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "curator/findings.h"
+#include "curator/run.h"
+
+/* Bytes of a prompt or an answer that a report shows. */
+#define AUDIT_TEXT_BYTES 400
+/* Sources told one by one, the largest; the others are counted together. */
+#define AUDIT_SOURCES_MAX 40
+#define AUDIT_NO_SOURCE UINT32_MAX
+
+struct audit {
+    const struct run *run;
+    const struct label_table *labels; /* NULL without */
+    const char *baseline;             /* folder of an earlier report, or NULL */
+    const char *command;              /* as typed, or NULL: `saerl run` of the lock */
+    bool guessed;                     /* input.fields were guessed from the data */
+    struct findings findings;
+    struct text measures; /* members, each with its comma */
+    /* By fields.source: ranks of size, ties by first appearance. AUDIT_NO_SOURCE: has none, or is
+     * beyond AUDIT_SOURCES_MAX. */
+    uint32_t *source_of; /* [run->data.n] */
+    struct span source_names[AUDIT_SOURCES_MAX];
+    size_t source_rows[AUDIT_SOURCES_MAX];
+    size_t n_sources, sources_beyond; /* names, not rows, beyond */
+};
+
+/*
+ * The whole report as JSON, with a line feed at its end. `audit` has run, labels, baseline, command
+ * and guessed set, the rest all zero. STATUS_NOMEM; errors of the labels and of the baseline.
+ */
+MUST_CHECK
+enum status audit_report_json(struct audit *audit, struct text *out, struct error *err);
+void audit_release(struct audit *audit);
+
+/* Sections: each appends one JSON object to `out`. */
+typedef enum status audit_section(struct audit *audit, struct text *out, struct error *err);
+audit_section audit_fields, audit_funnel, audit_difficulty, audit_quality, audit_diversity,
+    audit_duplicates, audit_contamination, audit_sae, audit_curriculum, audit_baseline,
+    audit_repeat, audit_sketch;
+
+/* {"absent": "..."}: what would be here is not known, and why. */
+void audit_absent(struct text *out, const char *why);
+
+/* What --fail-on can ask for. `of` is the number that a percentage refers to, 0: none. The name
+ * must be in the table of curator/measures.h. NaN prints null: not known. */
+void audit_measure(struct audit *audit, const char *name, double value, size_t of);
+
+/* ,"name": x - the comma comes first. */
+void audit_member(struct text *out, const char *name, double x);
+void audit_member_text(struct text *out, const char *name, const char *s); /* NULL: null */
+
+/* A name of the latent, or null; the JSON value alone. */
+MUST_CHECK
+enum status audit_label(const struct audit *audit, uint32_t latent, struct text *out,
+                        struct error *err);
+
+/*
+ * One sample as docs/report.md has it, with samples_in_report and redact heeded; `note` may be
+ * NULL. Not to be called with samples_in_report 0: audit_cards() does not.
+ */
+void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out);
+
+/* The name of member and a list of cards: ,"name":[...] of at most samples_in_report of rows [n].
+ */
+void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
+                 struct text *out);
+
+/* samples_in_report, for lists that are made otherwise. */
+size_t audit_samples_max(const struct audit *audit);
+
+/* May the text of this field ("prompt", "answer", "id", "source") be shown? */
+bool audit_may_show(const struct audit *audit, const char *field);
+
+/*
+ * The text of a prompt as reports show it: roles on lines of their own, cut at `bytes_max` on a
+ * character. *clipped: bytes left out. Appends plain text, not JSON.
+ */
+void audit_prompt_text(const struct audit *audit, size_t row, size_t bytes_max, struct text *out,
+                       size_t *clipped);
+
+/* The name of a source as a JSON string, or null where it may not be shown. */
+void audit_source_name(const struct audit *audit, size_t source, struct text *out);
+
+#endif

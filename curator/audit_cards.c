@@ -1,0 +1,179 @@
+/*
+ * curator/audit_cards.c - how a report shows a sample; what must not be shown is not.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "curator/audit.h"
+
+size_t audit_samples_max(const struct audit *audit)
+{
+    return audit->run->recipe->output.samples_in_report;
+}
+
+bool audit_may_show(const struct audit *audit, const char *field)
+{
+    const struct string_list *redact = &audit->run->recipe->output.redact;
+
+    if (audit_samples_max(audit) == 0 && strcmp(field, "source") != 0)
+        return false;
+    for (size_t i = 0; i < redact->n; i++) {
+        if (strcmp(redact->items[i], field) == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Never in the middle of a character. `bytes` are valid UTF-8. */
+static size_t cut(const char *bytes, size_t n, size_t bytes_max)
+{
+    if (n <= bytes_max)
+        return n;
+    n = bytes_max;
+    while (n > 0 && ((unsigned char)bytes[n] & 0xC0) == 0x80)
+        n--;
+    return n;
+}
+
+void audit_prompt_text(const struct audit *audit, size_t row, size_t bytes_max, struct text *out,
+                       size_t *clipped)
+{
+    struct span prompt = audit->run->data.samples[row].prompt;
+    const char *s = dataset_bytes(&audit->run->data, prompt);
+    size_t n = cut(s, prompt.length, bytes_max);
+
+    *clipped = prompt.length - n;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == 0x1F) /* role, text */
+            text_append(out, ": ");
+        else if (s[i] != 0x1E) /* one message, the next */
+            text_append_char(out, s[i]);
+        else if (i + 1 < n)
+            text_append_char(out, '\n');
+    }
+}
+
+void audit_source_name(const struct audit *audit, size_t source, struct text *out)
+{
+    struct span name;
+
+    if (source >= audit->n_sources || !audit_may_show(audit, "source")) {
+        text_append(out, "null");
+        return;
+    }
+    name = audit->source_names[source];
+    text_append_json_string(out, dataset_bytes(&audit->run->data, name), name.length);
+}
+
+void audit_absent(struct text *out, const char *why)
+{
+    text_append(out, "{\"absent\":");
+    text_append_json_string(out, why, strlen(why));
+    text_append_char(out, '}');
+}
+
+void audit_member(struct text *out, const char *name, double x)
+{
+    text_appendf(out, ",\"%s\":", name);
+    text_append_double(out, x);
+}
+
+void audit_member_text(struct text *out, const char *name, const char *s)
+{
+    text_appendf(out, ",\"%s\":", name);
+    if (s)
+        text_append_json_string(out, s, strlen(s));
+    else
+        text_append(out, "null");
+}
+
+enum status audit_label(const struct audit *audit, uint32_t latent, struct text *out,
+                        struct error *err)
+{
+    return label_table_find_json(audit->labels, latent, out, err);
+}
+
+static void append_texts(const struct audit *audit, size_t row, struct text *out)
+{
+    struct text prompt = {0};
+    size_t clipped = 0;
+
+    if (!audit_may_show(audit, "prompt")) {
+        text_append(out, ",\"text\":null,\"clipped\":0");
+        return;
+    }
+    audit_prompt_text(audit, row, AUDIT_TEXT_BYTES, &prompt, &clipped);
+    text_append(out, ",\"text\":");
+    text_append_json_string(out, text_string(&prompt), prompt.length);
+    text_appendf(out, ",\"clipped\":%zu", clipped);
+    out->failed |= prompt.failed;
+    text_release(&prompt);
+}
+
+static void append_redacted(const struct audit *audit, struct text *out)
+{
+    static const char *const fields[] = {"id", "source", "prompt", "answer"};
+    const char *comma = "";
+
+    if (audit->run->recipe->output.redact.n == 0)
+        return;
+    text_append(out, ",\"redacted\":[");
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+        if (audit_may_show(audit, fields[i]))
+            continue;
+        text_appendf(out, "%s\"%s\"", comma, fields[i]);
+        comma = ",";
+    }
+    text_append_char(out, ']');
+}
+
+void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out)
+{
+    const struct run *run = audit->run;
+    const struct sample *s = &run->data.samples[row];
+    const struct verdict *v = &run->verdicts[row];
+
+    text_appendf(out, "{\"row\":%zu,\"id\":", row);
+    if (s->id.length && audit_may_show(audit, "id"))
+        text_append_n(out, dataset_bytes(&run->data, s->id), s->id.length);
+    else
+        text_append(out, "null");
+    text_append(out, ",\"source\":");
+    if (s->source.length && audit_may_show(audit, "source"))
+        text_append_json_string(out, dataset_bytes(&run->data, s->source), s->source.length);
+    else
+        text_append(out, "null");
+    append_texts(audit, row, out);
+    text_appendf(out, ",\"kept\":%s,\"reason\":", verdict_alive(v) ? "true" : "false");
+    if (v->reason == REASON_NONE)
+        text_append(out, "null");
+    else
+        text_appendf(out, "\"%s\"", reason_name(v->reason));
+    audit_member(out, "quality", run->quality.values ? run->quality.values[row] : NAN);
+    audit_member(out, "difficulty", run->difficulty.values ? run->difficulty.values[row] : NAN);
+    if (run->cluster && run->cluster[row] != PLAN_NO_CLUSTER)
+        text_appendf(out, ",\"cluster\":%u", run->cluster[row]);
+    else
+        text_append(out, ",\"cluster\":null");
+    if (run->batch && run->batch[row] != PLAN_NO_CLUSTER)
+        text_appendf(out, ",\"batch\":%u", run->batch[row]);
+    else
+        text_append(out, ",\"batch\":null");
+    audit_member_text(out, "note", note);
+    append_redacted(audit, out);
+    text_append_char(out, '}');
+}
+
+void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
+                 struct text *out)
+{
+    size_t max = audit_samples_max(audit);
+
+    text_appendf(out, ",\"%s\":[", name);
+    for (size_t i = 0; i < n && i < max; i++) {
+        if (i)
+            text_append_char(out, ',');
+        audit_card(audit, rows[i], NULL, out);
+    }
+    text_append_char(out, ']');
+}
