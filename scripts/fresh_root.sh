@@ -9,8 +9,8 @@
 #   NO_SHARED=1  leave ../shared out
 #   MIRROR=URL   where debootstrap fetches from; by default what this machine's own apt uses
 #
-# The new root reaches packages the way this machine does: apt's sources, keys, proxy and resolver
-# are copied from here, so no host is named in this file. It lies under TMPDIR and is deleted at
+# The new root reaches packages the way this machine does: apt's sources, keys, proxy, resolver and
+# npm's registry are copied from here, so no host is named in this file. It lies under TMPDIR and is deleted at
 # the end; the mounts live in a mount namespace of their own and vanish with it.
 set -eu
 
@@ -73,6 +73,8 @@ apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$root/etc/apt/apt.c
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 }
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+# npm's too, if there is one here.
+npm_registry=$(npm config get registry 2>/dev/null || true)
 mount -t proc proc "$root/proc"
 mkdir -p "$root/dev/shm"
 mount -t tmpfs shm "$root/dev/shm"
@@ -88,7 +90,8 @@ for command in "$@"; do
     start=$(date +%s)
     # The command is a line for the shell inside, not words of this one.
     chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-        ${http_proxy:+http_proxy="$http_proxy"} sh -c "cd /src/saerl && $command"
+        ${http_proxy:+http_proxy="$http_proxy"} \
+        ${npm_registry:+npm_config_registry="$npm_registry"} sh -c "cd /src/saerl && $command"
     echo "== took $(($(date +%s) - start)) s"
 done
 echo '== fresh root: all done'

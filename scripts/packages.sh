@@ -20,6 +20,7 @@ zlib1g-dev
 
 # The other half of scripts/test.sh: the second compiler, sanitizers, analysers, valgrind.
 test_packages='
+chromium
 clang-14 libclang-rt-14-dev
 clang-format-14 clang-tidy-14
 cppcheck

@@ -27,6 +27,9 @@ for package in $packages; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"
 done
+# npm fetches what reports embed, and the driver of the browser tests. Debian's own is not the only
+# one there is; where another one is on the PATH, Debian's may even be impossible to install.
+command -v npm >/dev/null || missing="$missing nodejs npm"
 [ -n "$missing" ] || exit 0
 
 sudo=
