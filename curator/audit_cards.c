@@ -151,6 +151,7 @@ void audit_card(const struct audit *audit, size_t row, const char *note, struct 
         text_appendf(out, "\"%s\"", reason_name(v->reason));
     audit_member(out, "quality", run->quality.values ? run->quality.values[row] : NAN);
     audit_member(out, "difficulty", run->difficulty.values ? run->difficulty.values[row] : NAN);
+    audit_member(out, "pass_rate", s->pass_rate);
     if (run->cluster && run->cluster[row] != PLAN_NO_CLUSTER)
         text_appendf(out, ",\"cluster\":%u", run->cluster[row]);
     else

@@ -204,12 +204,12 @@ static enum status read_label(double *label, size_t *without_number, const struc
     }
 }
 
-static enum status read_rewards(double *difficulty, const struct json *node, struct error *err)
+static enum status read_rewards(struct dataset *data, struct sample *sample,
+                                const struct json *node, struct error *err)
 {
-    double sum = 0;
+    double sum = 0, low = INFINITY, high = -INFINITY;
     size_t n = json_length(node);
 
-    *difficulty = NAN;
     if (!node)
         return STATUS_OK;
     if (json_type(node) != JSON_ARRAY)
@@ -223,11 +223,20 @@ static enum status read_rewards(double *difficulty, const struct json *node, str
             return error_set(err, STATUS_FORMAT, "rewards: element %zu is %s, expected a number", i,
                              json_type_name(json_type(reward)));
         sum += r;
+        low = fmin(low, r);
+        high = fmax(high, r);
     }
     if (!isfinite(sum))
         return error_set(err, STATUS_FORMAT, "rewards: their sum is not finite");
-    if (n > 0)
-        *difficulty = 1 - sum / (double)n;
+    if (n == 0)
+        return STATUS_OK;
+    sample->pass_rate = sum / (double)n;
+    sample->n_rewards = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+    sample->rewards_equal = low == high;
+    sample->difficulty = 1 - sample->pass_rate;
+    sample->difficulty_from_rewards = true;
+    data->reward_min = fmin(data->reward_min, low);
+    data->reward_max = fmax(data->reward_max, high);
     return STATUS_OK;
 }
 
@@ -296,19 +305,21 @@ static void read_source(struct span *source, struct text *text, const struct jso
     *source = (struct span){begin, text->length - begin};
 }
 
-/* A difficulty column, where there is one, goes before rewards. */
+/* A difficulty column, where there is one, goes before rewards; what these say is kept beside it.
+ */
 static enum status read_difficulty(struct dataset *data, struct sample *sample,
                                    const struct json *rewards, const struct json *column,
                                    const struct recipe *recipe, struct error *err)
 {
     double raw = NAN;
-    enum status st = read_rewards(&sample->difficulty, rewards, err);
+    enum status st = read_rewards(data, sample, rewards, err);
 
     if (!st)
         st = read_label(&raw, &data->n_labels_without_number, column, "difficulty", err);
     if (st || isnan(raw))
         return st;
     sample->difficulty = map_difficulty(raw, recipe);
+    sample->difficulty_from_rewards = false;
     data->difficulty_min = fmin(data->difficulty_min, raw);
     data->difficulty_max = fmax(data->difficulty_max, raw);
     return STATUS_OK;
@@ -364,6 +375,10 @@ static void mark_malformed(struct dataset *data, struct sample *sample, const st
     sample->prompt = (struct span){0};
     sample->quality = NAN;
     sample->difficulty = NAN;
+    sample->pass_rate = NAN;
+    sample->n_rewards = 0;
+    sample->rewards_equal = false;
+    sample->difficulty_from_rewards = false;
     sample->has_answer = false;
     data->n_malformed++;
 }
@@ -390,7 +405,7 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
         return error_nomem(err);
     data->samples = samples;
     sample = &data->samples[data->n++];
-    *sample = (struct sample){.quality = NAN, .difficulty = NAN};
+    *sample = (struct sample){.quality = NAN, .difficulty = NAN, .pass_rate = NAN};
     if (!line->too_long)
         sample->line = append_span(&data->text, line->bytes, line->length);
 
@@ -432,6 +447,8 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
             data->n_quality++;
         if (!isnan(sample->difficulty))
             data->n_difficulty++;
+        if (sample->n_rewards)
+            data->n_rewards++;
     }
     return text_check(&data->text, err);
 }
@@ -551,10 +568,9 @@ static void say_oddities(const struct dataset *data, const struct recipe *recipe
     warn_field(log, "answer", recipe->input.fields.answer, data->n_answer);
     warn_field(log, "source", recipe->input.fields.source, data->n_source);
     warn_field(log, "quality", recipe->input.fields.quality, data->n_quality);
-    if (recipe->input.fields.difficulty)
-        warn_field(log, "difficulty", recipe->input.fields.difficulty, data->n_difficulty);
-    else
-        warn_field(log, "rewards", recipe->input.fields.rewards, data->n_difficulty);
+    warn_field(log, "difficulty", recipe->input.fields.difficulty,
+               isfinite(data->difficulty_min) ? data->n_difficulty : 0);
+    warn_field(log, "rewards", recipe->input.fields.rewards, data->n_rewards);
     if (data->n_labels_without_number)
         log_event(log, LOG_WARNING, "labels",
                   "%zu labels are texts without one number in them and count as unlabelled",
@@ -583,7 +599,10 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
     bool end = false;
     enum status st;
 
-    *data = (struct dataset){.difficulty_min = INFINITY, .difficulty_max = -INFINITY};
+    *data = (struct dataset){.difficulty_min = INFINITY,
+                             .difficulty_max = -INFINITY,
+                             .reward_min = INFINITY,
+                             .reward_max = -INFINITY};
     st = fields_init(&fields, recipe, err);
     if (!st)
         st = jsonl_open(&reader, (const char *const *)paths->items, paths->n, err);

@@ -28,9 +28,11 @@ struct dataset {
     /* How many rows carry each label, and the range of the difficulty column before mapping. */
     size_t n_quality, n_difficulty;
     size_t n_id, n_answer, n_source; /* rows that have the field */
+    size_t n_rewards;                /* rows with one reward or more */
     size_t n_difficulty_outside;     /* of [0, 1] */
     size_t n_labels_without_number;  /* strings such as "Level ?" */
     double difficulty_min, difficulty_max;
+    double reward_min, reward_max; /* of single rewards; +-INFINITY without any */
     size_t samples_capacity;
 };
 

@@ -45,6 +45,14 @@ size_t run_alive(const struct run *run, size_t *rows)
     return n;
 }
 
+static void score_release(struct score *score)
+{
+    probe_release(&score->probe);
+    mem_free(score->values);
+    mem_free(score->labels);
+    mem_free(score->unseen);
+}
+
 static void run_release(struct run *run)
 {
     inputs_release(&run->inputs);
@@ -61,10 +69,8 @@ static void run_release(struct run *run)
     mem_free(run->similarity);
     mem_free(run->idf);
     matrix_release(&run->centroids);
-    probe_release(&run->quality.probe);
-    probe_release(&run->difficulty.probe);
-    mem_free(run->quality.values);
-    mem_free(run->difficulty.values);
+    score_release(&run->quality);
+    score_release(&run->difficulty);
     batch_plan_release(&run->plan);
     mem_free(run->position);
     mem_free(run->batch);

@@ -55,6 +55,14 @@ struct score {
     double *values;     /* [n] NaN without a vector */
     size_t n_unknown;   /* ids of the labels file that are not in the data */
     bool refused;       /* difficulty: not good enough for ordering, and forced all the same */
+
+    /* What the model is judged by. Neither is there where the data has no labels. */
+    double *labels;          /* [n] what it was fitted on or is checked against, NaN: none */
+    bool labels_from_file;   /* else the fields of the data */
+    double *unseen;          /* [n] labelled rows: predicted by a model that saw neither the row
+                                nor a copy of it, as far as we know; NaN elsewhere */
+    size_t n_fitted;         /* rows that the fit took; fewer than labelled by fit_rows_max */
+    bool fitted_on_the_same; /* a probe from a file that was fitted on just these labels */
 };
 
 struct stage_time {
@@ -106,6 +114,9 @@ struct run {
         bool converged;
     } clusters;
 
+    /* Fit on about so many labelled rows, chosen by their content; 0: on all. An audit of many
+     * labels would wait minutes for a figure that a part of them gives as well. */
+    uint32_t fit_rows_max;
     struct score quality, difficulty;
     double quality_threshold; /* NaN: no rule was applied */
     double window[2];         /* NaN: no window */

@@ -61,6 +61,10 @@ struct sample {
     bool has_answer;
     double quality;    /* label, NaN: none */
     double difficulty; /* label mapped to [0, 1], 1 = never solved; NaN: none */
+    double pass_rate;  /* mean reward, NaN: no rewards */
+    uint32_t n_rewards;
+    bool rewards_equal;           /* all of them the same, be it a single one */
+    bool difficulty_from_rewards; /* 1 - pass_rate: there is no difficulty column in this row */
 };
 
 /* The verdict on a sample, filled stage by stage. */

@@ -152,6 +152,38 @@ static void dataset_reads_labels(void **state)
     dataset_release(&data);
 }
 
+static void dataset_keeps_rewards_beside_a_column(void **state)
+{
+    struct dataset data;
+
+    (void)state;
+    assert_int_equal(read_rows(&data,
+                               "{\"prompt\":\"a\",\"d\":0.9,\"r\":[1,0.5,0]}\n"
+                               "{\"prompt\":\"b\",\"d\":null,\"r\":[true,true]}\n"
+                               "{\"prompt\":\"c\",\"d\":0.2,\"r\":[]}\n"
+                               "{\"prompt\":\"d\",\"d\":0.3,\"r\":[-2]}\n"
+                               "{\"prompt\":\"e\",\"r\":[1],\"d\":{}}",
+                               "input.fields.difficulty=d|input.fields.rewards=r|"
+                               "on_error.max_bad=1",
+                               NULL),
+                     STATUS_OK);
+    assert_true(data.samples[0].difficulty == 0.9 && data.samples[0].pass_rate == 0.5);
+    assert_int_equal(data.samples[0].n_rewards, 3);
+    assert_false(data.samples[0].rewards_equal);
+    assert_false(data.samples[0].difficulty_from_rewards);
+    assert_true(data.samples[1].difficulty == 0 && data.samples[1].pass_rate == 1);
+    assert_true(data.samples[1].rewards_equal && data.samples[1].difficulty_from_rewards);
+    assert_true(isnan(data.samples[2].pass_rate) && data.samples[2].difficulty == 0.2);
+    assert_int_equal(data.samples[2].n_rewards, 0);
+    assert_true(data.samples[3].pass_rate == -2 && data.samples[3].rewards_equal);
+    /* A malformed row has no labels at all. */
+    assert_true(isnan(data.samples[4].pass_rate) && isnan(data.samples[4].difficulty));
+    assert_int_equal(data.samples[4].n_rewards, 0);
+    assert_int_equal(data.n_rewards, 3);
+    assert_true(data.reward_min == -2 && data.reward_max == 1);
+    dataset_release(&data);
+}
+
 static void dataset_counts_malformed_rows(void **state)
 {
     static const char rows[] = "{\"prompt\":\"a\"}\n"
@@ -266,6 +298,7 @@ int main(void)
         cmocka_unit_test(dataset_keeps_the_type_of_ids),
         cmocka_unit_test(dataset_refuses_repeated_ids),
         cmocka_unit_test(dataset_reads_labels),
+        cmocka_unit_test(dataset_keeps_rewards_beside_a_column),
         cmocka_unit_test(dataset_counts_malformed_rows),
         cmocka_unit_test(dataset_limit_counts_all_rows),
         cmocka_unit_test(dataset_without_rows_is_an_error),
