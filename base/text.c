@@ -188,7 +188,7 @@ static bool is_invisible(uint32_t c)
     return false;
 }
 
-static void append_escaped(struct text *t, uint32_t c)
+void text_append_escape(struct text *t, uint32_t c)
 {
     if (c == '\n' || c == '\t' || c == '\r')
         text_append(t, c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r");
@@ -196,22 +196,31 @@ static void append_escaped(struct text *t, uint32_t c)
         text_appendf(t, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
 }
 
+bool text_next_visible(const char *bytes, size_t n, size_t *length, uint32_t *character)
+{
+    size_t valid = text_utf8_valid(bytes, n < 4 ? n : 4);
+
+    *length = 1;
+    *character = (unsigned char)*bytes;
+    if (valid > 0)
+        *character = first_character(bytes, length);
+    return valid > 0 && !is_invisible(*character);
+}
+
 void text_append_visible(struct text *t, const char *bytes, size_t n, size_t width_max)
 {
     for (size_t width = 0; n > 0; width++) {
-        size_t valid = text_utf8_valid(bytes, n < 4 ? n : 4), length = 1;
-        uint32_t c = (unsigned char)*bytes;
+        size_t length;
+        uint32_t c;
 
         if (width == width_max) {
             text_append(t, "...");
             return;
         }
-        if (valid > 0)
-            c = first_character(bytes, &length);
-        if (valid == 0 || is_invisible(c))
-            append_escaped(t, c);
-        else
+        if (text_next_visible(bytes, n, &length, &c))
             text_append_n(t, bytes, length);
+        else
+            text_append_escape(t, c);
         bytes += length;
         n -= length;
     }

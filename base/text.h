@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -43,6 +44,13 @@ void text_append_json_string(struct text *t, const char *bytes, size_t n);
  * \x1b, \u202e. After `width_max` characters comes "...".
  */
 void text_append_visible(struct text *t, const char *bytes, size_t n, size_t width_max);
+
+/*
+ * The character that bytes [n > 0] begin with and its length, one byte where they are no UTF-8.
+ * False if it has to be shown as an escape, by text_append_escape().
+ */
+bool text_next_visible(const char *bytes, size_t n, size_t *length, uint32_t *character);
+void text_append_escape(struct text *t, uint32_t character);
 
 /* "" when empty. Valid until the next change. */
 const char *text_string(const struct text *t);

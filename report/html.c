@@ -1,0 +1,541 @@
+#include "report/html.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DASH "\xe2\x80\x93"
+#define MINUS "\xe2\x88\x92"
+#define NBSP "\xc2\xa0"
+#define ELLIPSIS "\xe2\x80\xa6"
+
+/* ---- Text ---- */
+
+enum lines {
+    LINES_KEPT,  /* line feeds and tabs as they are */
+    LINES_SHOWN, /* as escapes */
+};
+
+/* One character, or a piece of a run of escapes: *in_run says that <u> is open. */
+static void append_character(struct text *out, const char *bytes, size_t n, enum lines lines,
+                             size_t *length, bool *in_run)
+{
+    uint32_t c;
+    bool visible = text_next_visible(bytes, n, length, &c);
+
+    if (lines == LINES_KEPT && (c == '\n' || c == '\t'))
+        visible = true;
+    if (visible == *in_run) {
+        text_append(out, visible ? "</u>" : "<u>");
+        *in_run = !visible;
+    }
+    if (!visible)
+        text_append_escape(out, c);
+    else if (c == '<')
+        text_append(out, "&lt;");
+    else if (c == '>')
+        text_append(out, "&gt;");
+    else if (c == '&')
+        text_append(out, "&amp;");
+    else if (c == '"')
+        text_append(out, "&quot;");
+    else if (c == '\'')
+        text_append(out, "&#39;");
+    else
+        text_append_n(out, bytes, *length);
+}
+
+/* The next span of [[begin, end], ...] that ends behind `at`; false if there is none. */
+static bool next_span(const struct json *spans, size_t *i, size_t at, size_t *begin, size_t *end)
+{
+    for (; *i < json_length(spans); ++*i) {
+        const struct json *span = json_element(spans, *i);
+        uint64_t b, e;
+
+        if (json_u64(json_element(span, 0), &b) && json_u64(json_element(span, 1), &e) && b < e &&
+            e > at) {
+            *begin = (size_t)b;
+            *end = (size_t)e;
+            return true;
+        }
+    }
+    return false;
+}
+
+void html_marked(struct text *out, const char *bytes, size_t n, const struct json *spans)
+{
+    size_t at = 0, length, span = 0, begin = 0, end = 0;
+    size_t start = out->length;
+    bool run = false, marked = false;
+
+    if (json_type(spans) != JSON_ARRAY || !next_span(spans, &span, 0, &begin, &end))
+        begin = end = SIZE_MAX;
+    while (at < n) {
+        if (marked && at >= end) {
+            text_append(out, run ? "</u></mark>" : "</mark>");
+            marked = run = false;
+        }
+        while (!marked && at >= end && end != SIZE_MAX) {
+            if (!next_span(spans, &span, at, &begin, &end))
+                begin = end = SIZE_MAX;
+        }
+        if (!marked && at >= begin && at < end) {
+            text_append(out, run ? "</u><mark>" : "<mark>");
+            marked = true;
+            run = false;
+        }
+        if (at >= HTML_TEXT_BYTES || out->length - start >= HTML_TEXT_BYTES_OUT)
+            break;
+        append_character(out, bytes + at, n - at, LINES_KEPT, &length, &run);
+        at += length;
+    }
+    if (run)
+        text_append(out, "</u>");
+    if (marked)
+        text_append(out, "</mark>");
+    if (at < n)
+        text_append(out, ELLIPSIS);
+}
+
+void html_text(struct text *out, const char *bytes, size_t n)
+{
+    html_marked(out, bytes, n, NULL);
+}
+
+void html_line(struct text *out, const char *bytes, size_t n, size_t width)
+{
+    bool run = false;
+    size_t length;
+
+    for (size_t i = 0; n > 0 && i < width; i++) {
+        append_character(out, bytes, n, LINES_SHOWN, &length, &run);
+        bytes += length;
+        n -= length;
+    }
+    if (run)
+        text_append(out, "</u>");
+    if (n > 0)
+        text_append(out, ELLIPSIS);
+}
+
+void html_name(struct text *out, const struct json *node)
+{
+    size_t n;
+    const char *s = json_string(node, &n);
+
+    if (s)
+        html_line(out, s, n, HTML_NAME_WIDTH);
+    else if (json_type(node) == JSON_INTEGER || json_type(node) == JSON_NUMBER)
+        json_print(node, out); /* an id: no thousands */
+}
+
+/* ---- Numbers ---- */
+
+/* Digits of a rounded number in groups of three. */
+static struct number grouped(double x)
+{
+    struct number number = {{0}};
+    char digits[32];
+    size_t n, at = 0;
+
+    snprintf(digits, sizeof(digits), "%.0f", fabs(x));
+    n = strlen(digits);
+    if (x < 0 && strcmp(digits, "0") != 0) {
+        memcpy(number.s, MINUS, strlen(MINUS));
+        at = strlen(MINUS);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 && (n - i) % 3 == 0)
+            number.s[at++] = ',';
+        number.s[at++] = digits[i];
+    }
+    return number;
+}
+
+static struct number dash(void)
+{
+    return (struct number){DASH};
+}
+
+struct number number_count(double n)
+{
+    struct number number;
+
+    if (isnan(n))
+        return dash();
+    if (fabs(n) < 1e15)
+        return grouped(n);
+    snprintf(number.s, sizeof(number.s), "%s%.3g", n < 0 ? MINUS : "", fabs(n));
+    return number;
+}
+
+struct number number_share(double share)
+{
+    double percent = 100 * fabs(share);
+    const char *sign = share < 0 ? MINUS : "";
+    struct number number;
+    int decimals = 1;
+
+    if (isnan(share))
+        return dash();
+    if (percent > 0 && percent < 0.01) {
+        snprintf(number.s, sizeof(number.s), "%sunder 0.01" NBSP "%%", sign);
+        return number;
+    }
+    /* Almost none and almost all must not be taken for none and all. */
+    if ((percent > 0 && percent < 0.1) || (percent > 99.9 && percent < 100))
+        decimals = 2;
+    if (percent == 0 || percent == 100)
+        decimals = 0;
+    if (percent > 99.99 && percent < 100)
+        percent = 99.99;
+    if (percent < 1e6)
+        snprintf(number.s, sizeof(number.s), "%s%.*f" NBSP "%%", sign, decimals, percent);
+    else
+        snprintf(number.s, sizeof(number.s), "%s%.3g" NBSP "%%", sign, percent);
+    return number;
+}
+
+struct number number_value(double x)
+{
+    double size = fabs(x);
+    struct number number;
+    int decimals = size < 0.01 ? 4 : size < 0.1 ? 3 : size < 10 ? 2 : size < 100 ? 1 : 0;
+
+    if (isnan(x))
+        return dash();
+    if (size == 0)
+        return (struct number){"0"};
+    if (size >= 1000 && size < 1e15)
+        return grouped(x);
+    if (size < 0.0005 || size >= 1e15)
+        snprintf(number.s, sizeof(number.s), "%s%.2g", x < 0 ? MINUS : "", size);
+    else
+        snprintf(number.s, sizeof(number.s), "%s%.*f", x < 0 ? MINUS : "", decimals, size);
+    return number;
+}
+
+/* ---- JSON ---- */
+
+double member_number(const struct json *object, const char *name)
+{
+    return json_double(json_member(object, name));
+}
+
+const char *member_string(const struct json *object, const char *name)
+{
+    size_t n;
+
+    return json_string(json_member(object, name), &n);
+}
+
+size_t json_numbers(const struct json *array, double *x, size_t max)
+{
+    size_t n = json_type(array) == JSON_ARRAY ? json_length(array) : 0;
+
+    if (n > max)
+        n = max;
+    for (size_t i = 0; i < n; i++)
+        x[i] = json_double(json_element(array, i));
+    return n;
+}
+
+/* ---- Page ---- */
+
+bool page_keep(struct page *page, size_t mark)
+{
+    if (page->out.length <= page->limit)
+        return true;
+    page->out.length = mark;
+    page->out.data[mark] = '\0';
+    page->left_out++;
+    return false;
+}
+
+void page_heading(struct page *page, const char *title)
+{
+    text_appendf(&page->out, "<h3>%s</h3>\n", title);
+}
+
+void page_fold_begin(struct page *page, const char *title, double count)
+{
+    text_appendf(&page->out, "<details><summary>%s", title);
+    if (!isnan(count))
+        text_appendf(&page->out, " <span class=\"count\">%s</span>", number_count(count).s);
+    text_append(&page->out, "</summary>\n");
+}
+
+void page_fold_end(struct page *page)
+{
+    text_append(&page->out, "</details>\n");
+}
+
+void page_columns_begin(struct page *page)
+{
+    text_append(&page->out, "<div class=\"columns\">\n");
+}
+
+void page_columns_end(struct page *page)
+{
+    text_append(&page->out, "</div>\n");
+}
+
+void page_tiles_begin(struct page *page)
+{
+    text_append(&page->out, "<dl class=\"tiles\">\n");
+}
+
+void page_tile(struct page *page, const char *value, const char *label, const char *note)
+{
+    text_appendf(&page->out, "<div><dt>%s</dt><dd>%s", label, value);
+    if (note)
+        text_appendf(&page->out, " <small>%s</small>", note);
+    text_append(&page->out, "</dd></div>\n");
+}
+
+void page_tiles_end(struct page *page)
+{
+    text_append(&page->out, "</dl>\n");
+}
+
+/* ---- Samples ---- */
+
+static bool is_redacted(const struct json *sample, const char *field)
+{
+    const struct json *list = json_member(sample, "redacted");
+
+    for (size_t i = 0; i < json_length(list); i++) {
+        size_t n;
+        const char *s = json_string(json_element(list, i), &n);
+
+        if (s && strcmp(s, field) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Id, or the row where there is none; source; kept or why not. */
+static void sample_head(struct text *out, const struct json *sample, const char *label)
+{
+    const struct json *kept = json_member(sample, "kept");
+    const struct json *id = json_member(sample, "id");
+    size_t n;
+
+    text_append(out, "<p class=\"head\">");
+    if (label)
+        text_appendf(out, "<b>%s</b> ", label);
+    text_append(out, "<code>");
+    if (json_type(id) != JSON_NULL)
+        html_name(out, id);
+    else
+        text_appendf(out, "row %s", number_count(member_number(sample, "row")).s);
+    text_append(out, "</code>");
+    if (json_string(json_member(sample, "source"), &n)) {
+        text_append(out, " <span class=\"chip\">");
+        html_name(out, json_member(sample, "source"));
+        text_append(out, "</span>");
+    }
+    if (json_type(kept) == JSON_BOOL && !json_bool(kept)) {
+        text_append(out, " <span class=\"chip dropped\">dropped");
+        if (member_string(sample, "reason")) {
+            text_append(out, ": ");
+            html_name(out, json_member(sample, "reason"));
+        }
+        text_append(out, "</span>");
+    }
+    text_append(out, "</p>\n");
+}
+
+static void sample_text(struct text *out, const struct json *sample, const struct json *spans)
+{
+    double clipped = member_number(sample, "clipped");
+    size_t n;
+    const char *s = json_string(json_member(sample, "text"), &n);
+
+    if (s) {
+        text_append(out, "<p class=\"text\">");
+        html_marked(out, s, n, spans);
+        text_append(out, "</p>\n");
+        if (clipped > 0)
+            text_appendf(out, "<p class=\"clipped\">%s more bytes</p>\n", number_count(clipped).s);
+    } else if (is_redacted(sample, "prompt")) {
+        text_append(out, "<p class=\"none\">The recipe keeps prompts out of reports.</p>\n");
+    } else {
+        text_append(out, "<p class=\"none\">No text.</p>\n");
+    }
+    s = json_string(json_member(sample, "answer"), &n);
+    if (s) {
+        text_append(out, "<p class=\"answer\"><b>Answer</b> ");
+        html_line(out, s, n, HTML_TEXT_BYTES / 2);
+        text_append(out, "</p>\n");
+    }
+}
+
+static void sample_scores(struct text *out, const struct json *sample)
+{
+    static const struct {
+        const char *name, *words;
+        bool whole;
+    } scores[] = {
+        {"difficulty", "difficulty", false},
+        {"pass_rate", "pass rate", false},
+        {"quality", "quality", false},
+        {"cluster", "cluster", true},
+        {"batch", "batch", true},
+    };
+    size_t shown = 0;
+
+    for (size_t i = 0; i < sizeof(scores) / sizeof(*scores); i++) {
+        double x = member_number(sample, scores[i].name);
+
+        if (isnan(x))
+            continue;
+        text_append(out, shown++ ? " " : "<p class=\"scores\">");
+        text_appendf(out, "<span>%s <b>%s</b></span>", scores[i].words,
+                     scores[i].whole ? number_count(x).s : number_value(x).s);
+    }
+    if (shown)
+        text_append(out, "</p>\n");
+}
+
+bool page_sample(struct page *page, const struct json *sample, const char *label,
+                 const struct json *spans)
+{
+    struct text *out = &page->out;
+    size_t mark = out->length, n;
+    const char *note = json_string(json_member(sample, "note"), &n);
+
+    if (json_type(sample) != JSON_OBJECT)
+        return true;
+    text_append(out, "<div class=\"sample\">\n");
+    sample_head(out, sample, label);
+    if (note) {
+        text_append(out, "<p class=\"note\">");
+        html_line(out, note, n, HTML_TEXT_BYTES / 2);
+        text_append(out, "</p>\n");
+    }
+    sample_text(out, sample, spans);
+    sample_scores(out, sample);
+    text_append(out, "</div>\n");
+    return page_keep(page, mark);
+}
+
+void page_samples(struct page *page, const char *title, const struct json *list)
+{
+    size_t n = json_type(list) == JSON_ARRAY ? json_length(list) : 0;
+    size_t mark = page->out.length;
+
+    if (n == 0)
+        return;
+    page_fold_begin(page, title, (double)n);
+    for (size_t i = 0; i < n; i++) {
+        if (page_sample(page, json_element(list, i), NULL, NULL))
+            continue;
+        /* What remains is not tried: a smaller one would look as if it came next. */
+        page->left_out += n - i - 1;
+        break;
+    }
+    page_fold_end(page);
+    page_keep(page, mark);
+}
+
+void page_latent(struct text *out, const struct json *latent)
+{
+    text_append(out, "<code>");
+    html_name(out, json_member(latent, "latent"));
+    text_append(out, "</code>");
+    if (member_string(latent, "label")) {
+        text_append_char(out, ' ');
+        html_name(out, json_member(latent, "label"));
+    }
+}
+
+/* ---- Tables ---- */
+
+void table_begin(struct table *table, struct page *page, const char *caption,
+                 const struct column *columns, size_t n_columns)
+{
+    struct text *out = &page->out;
+
+    *table = (struct table){.page = page, .columns = columns, .n_columns = n_columns};
+    text_appendf(out, "<div class=\"scroll\"><table><caption>%s</caption>\n<thead><tr>", caption);
+    for (size_t i = 0; i < n_columns; i++)
+        text_appendf(out, "<th scope=\"col\"%s>%s</th>",
+                     columns[i].kind == COLUMN_NUMBER ? " class=\"n\"" : "", columns[i].title);
+    text_append(out, "</tr></thead>\n<tbody>\n");
+}
+
+static void end_row(struct table *table)
+{
+    if (!table->in_row)
+        return;
+    while (table->at < table->n_columns)
+        table_words(table, "");
+    text_append(&table->page->out, "</tr>\n");
+    table->in_row = false;
+    if (page_keep(table->page, table->mark))
+        table->rows++;
+    else
+        table->left_out++;
+}
+
+bool table_row(struct table *table)
+{
+    end_row(table);
+    if (table->left_out)
+        return false;
+    table->mark = table->page->out.length;
+    table->at = 0;
+    table->in_row = true;
+    text_append(&table->page->out, "<tr>");
+    return true;
+}
+
+void table_cell_begin(struct table *table)
+{
+    bool number = table->at < table->n_columns && table->columns[table->at].kind == COLUMN_NUMBER;
+
+    text_append(&table->page->out, table->at == 0 ? "<th scope=\"row\"" : "<td");
+    text_append(&table->page->out, number ? " class=\"n\">" : ">");
+}
+
+void table_cell_end(struct table *table)
+{
+    text_append(&table->page->out, table->at == 0 ? "</th>" : "</td>");
+    table->at++;
+}
+
+void table_words(struct table *table, const char *words)
+{
+    table_cell_begin(table);
+    text_append(&table->page->out, words);
+    table_cell_end(table);
+}
+
+void table_count(struct table *table, double n)
+{
+    table_words(table, number_count(n).s);
+}
+
+void table_share(struct table *table, double share)
+{
+    table_words(table, number_share(share).s);
+}
+
+void table_value(struct table *table, double x)
+{
+    table_words(table, number_value(x).s);
+}
+
+void table_name(struct table *table, const struct json *node)
+{
+    table_cell_begin(table);
+    html_name(&table->page->out, node);
+    table_cell_end(table);
+}
+
+void table_end(struct table *table)
+{
+    end_row(table);
+    text_append(&table->page->out, "</tbody></table></div>\n");
+}
