@@ -118,7 +118,7 @@ static enum status fit(struct cli *cli, const char *kind, const struct fit_optio
     st = read_labels(&labels, options, &input, recipe, &cli->log, err);
     if (!st)
         st = labels_fit_probe(&probe, kind, &input.features, input.has_vector, labels, &config,
-                              cli->workers, err);
+                              cli->workers, NULL, err);
     if (!st)
         st = probe_save(&probe, options->output, err);
     if (!st) {

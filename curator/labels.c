@@ -1,13 +1,14 @@
 #include "curator/labels.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/mem.h"
 #include "curator/feature_view.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
+#include "formats/safetensors.h"
 
 static enum status read_label_line(double *labels, size_t n, size_t *n_unknown,
                                    const struct jsonl_line *line, const struct dataset *data,
@@ -104,18 +105,23 @@ static enum status set_text(char **field, const char *s, struct error *err)
     return *field ? STATUS_OK : error_nomem(err);
 }
 
+void labels_hash(const double *labels, size_t n, char hex[HASH128_HEX_SIZE])
+{
+    hash128_hex(hash128(labels, n * sizeof(*labels)), hex);
+}
+
 enum status labels_fit_probe(struct probe *probe, const char *kind, const struct features *features,
                              const unsigned char *has_vector, const double *labels,
                              const struct probe_config *config, struct workers *workers,
-                             struct error *err)
+                             double *out_of_fold, struct error *err)
 {
     const struct probe_input input = feature_probe_input(features, has_vector);
     char hex[HASH128_HEX_SIZE];
-    enum status st = probe_fit(probe, &input, labels, config, workers, NULL, err);
+    enum status st = probe_fit(probe, &input, labels, config, workers, out_of_fold, err);
 
     if (st)
         return st;
-    hash128_hex(hash128(labels, features->rows * sizeof(*labels)), hex);
+    labels_hash(labels, features->rows, hex);
     st = set_text(&probe->kind, kind, err);
     if (!st)
         st = set_text(&probe->sae_hash, features->sae_hash, err);
@@ -126,6 +132,79 @@ enum status labels_fit_probe(struct probe *probe, const char *kind, const struct
     /* A store that names its SAE was encoded here, and says so where that was from one vector. */
     if (!st && (features->pooled_input || features->sae_hash))
         st = set_text(&probe->input, features->pooled_input ? "pooled" : "tokens", err);
+    return st;
+}
+
+struct candidate {
+    uint64_t hash;
+    size_t row;
+};
+
+static int compare_candidates(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+enum status labels_choose(double *chosen, size_t *n_chosen, const double *labels,
+                          const struct features *features, const unsigned char *has_vector,
+                          size_t rows_max, uint64_t seed, struct error *err)
+{
+    struct candidate *candidates = mem_alloc(features->rows, sizeof(*candidates));
+    size_t n = 0;
+
+    *n_chosen = 0;
+    if (!candidates)
+        return error_nomem(err);
+    for (size_t row = 0; row < features->rows; row++) {
+        uint64_t key = features->keys && features->keys[row] ? features->keys[row] : row;
+
+        chosen[row] = NAN;
+        if (isnan(labels[row]) || !has_vector[row])
+            continue;
+        candidates[n++] = (struct candidate){.hash = hash64(&key, sizeof(key), seed), .row = row};
+    }
+    qsort(candidates, n, sizeof(*candidates), compare_candidates);
+    for (size_t begin = 0, end; begin < n && *n_chosen < rows_max; begin = end) {
+        for (end = begin + 1; end < n && candidates[end].hash == candidates[begin].hash;)
+            end++;
+        if (end - begin > rows_max - *n_chosen)
+            continue;
+        for (size_t i = begin; i < end; i++)
+            chosen[candidates[i].row] = labels[candidates[i].row];
+        *n_chosen += end - begin;
+    }
+    mem_free(candidates);
+    return STATUS_OK;
+}
+
+enum status labels_save_predictions(const double *predictions, size_t n, const char *path,
+                                    struct error *err)
+{
+    const struct safetensors_item item = {"predictions", DTYPE_F64, {1, {n}}, predictions};
+    const struct safetensors_metadata format = {"format", "saerl.predictions"};
+
+    return safetensors_write(path, &item, 1, &format, 1, err);
+}
+
+enum status labels_load_predictions(double *predictions, size_t n, const char *path,
+                                    struct error *err)
+{
+    struct safetensors file = {0};
+    const struct safetensors_tensor *tensor;
+    enum status st = safetensors_open(&file, path, err);
+
+    if (st)
+        return st;
+    tensor = safetensors_find(&file, "predictions");
+    if (!tensor || tensor->dtype != DTYPE_F64 || tensor->count != n)
+        st = error_set(err, STATUS_FORMAT, "%s: not the predictions for %zu rows", path, n);
+    else
+        st = safetensors_read(&file, tensor, 0, n, predictions, err);
+    safetensors_close(&file);
     return st;
 }
 

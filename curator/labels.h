@@ -5,8 +5,10 @@
 #define CURATOR_LABELS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/workers.h"
 #include "curator/dataset.h"
 #include "formats/features.h"
@@ -28,13 +30,36 @@ enum status labels_read(double *labels, size_t n, size_t *n_unknown, const char 
  *
  *   has_vector  [rows], labels [rows], NaN: none
  *
- * Errors as probe_fit.
+ * out_of_fold and errors as probe_fit.
  */
 MUST_CHECK
 enum status labels_fit_probe(struct probe *probe, const char *kind, const struct features *features,
                              const unsigned char *has_vector, const double *labels,
                              const struct probe_config *config, struct workers *workers,
-                             struct error *err);
+                             double *out_of_fold, struct error *err);
+
+/* What a probe keeps of the labels [n] that it was fitted on. */
+void labels_hash(const double *labels, size_t n, char hex[HASH128_HEX_SIZE]);
+
+/*
+ * A part of the labels to fit on, at most rows_max rows that have a vector: chosen [rows] gets
+ * those labels, NaN elsewhere. Rows of equal content are taken together or not at all, the choice
+ * goes by a hash of (seed, content), so that it depends on nothing else in the data but how much
+ * there is of it. Groups larger than rows_max are never taken. *n_chosen: rows. STATUS_NOMEM.
+ */
+MUST_CHECK
+enum status labels_choose(double *chosen, size_t *n_chosen, const double *labels,
+                          const struct features *features, const unsigned char *has_vector,
+                          size_t rows_max, uint64_t seed, struct error *err);
+
+/* Predictions [n] that a resumed run could not make again. STATUS_IO, STATUS_NOMEM; loading also
+ * STATUS_FORMAT: not such a file, or of another number of rows. */
+MUST_CHECK
+enum status labels_save_predictions(const double *predictions, size_t n, const char *path,
+                                    struct error *err);
+MUST_CHECK
+enum status labels_load_predictions(double *predictions, size_t n, const char *path,
+                                    struct error *err);
 
 /*
  * One vector a sample against what the probe was fitted on: STATUS_INVALID where that was features

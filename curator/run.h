@@ -61,7 +61,6 @@ struct score {
     bool labels_from_file;   /* else the fields of the data */
     double *unseen;          /* [n] labelled rows: predicted by a model that saw neither the row
                                 nor a copy of it, as far as we know; NaN elsewhere */
-    size_t n_fitted;         /* rows that the fit took; fewer than labelled by fit_rows_max */
     bool fitted_on_the_same; /* a probe from a file that was fitted on just these labels */
 };
 

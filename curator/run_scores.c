@@ -22,6 +22,14 @@ struct score_request {
     struct probe_config config;
 };
 
+/* The label that the data itself has for a row. */
+static double label_of(const struct run *run, const char *name, size_t row)
+{
+    const struct sample *sample = &run->data.samples[row];
+
+    return strcmp(name, "quality") == 0 ? sample->quality : sample->difficulty;
+}
+
 static enum status collect_labels(double *labels, struct score *score, const struct run *run,
                                   const struct score_request *request, struct error *err)
 {
@@ -41,8 +49,7 @@ static enum status collect_labels(double *labels, struct score *score, const str
                       score->n_unknown);
     } else {
         for (size_t row = 0; row < run->data.n; row++)
-            labels[row] = strcmp(request->name, "quality") == 0 ? run->data.samples[row].quality
-                                                                : run->data.samples[row].difficulty;
+            labels[row] = label_of(run, request->name, row);
     }
     for (size_t row = 0; row < run->data.n; row++) {
         if (run->data.samples[row].problem.length)
@@ -57,67 +64,174 @@ static enum status collect_labels(double *labels, struct score *score, const str
     return STATUS_OK;
 }
 
+/* A part of many labels, where that is wanted, and what of it the fit left out. */
 static enum status fit(struct score *score, struct run *run, const struct score_request *request,
-                       const char *path, struct error *err)
+                       struct error *err)
 {
-    double *labels = mem_alloc(run->data.n, sizeof(*labels));
-    enum status st;
+    double *chosen = NULL;
+    const double *labels = score->labels;
+    size_t n_chosen;
+    enum status st = STATUS_OK;
 
-    if (!labels)
-        return error_nomem(err);
-    st = collect_labels(labels, score, run, request, err);
+    if (run->fit_rows_max) {
+        chosen = mem_alloc(run->data.n, sizeof(*chosen));
+        st = chosen ? labels_choose(chosen, &n_chosen, labels, &run->features, run->has_vector,
+                                    run->fit_rows_max, run->recipe->seed, err)
+                    : error_nomem(err);
+        labels = chosen;
+    }
     if (!st) {
         st = labels_fit_probe(&score->probe, request->name, &run->features, run->has_vector, labels,
-                              &request->config, run->workers, err);
+                              &request->config, run->workers, score->unseen, err);
         if (st)
             error_wrap(err, st, "%s probe", request->name);
     }
-    if (!st)
-        st = probe_save(&score->probe, path, err);
-    mem_free(labels);
+    mem_free(chosen);
     return st;
 }
 
-/* A probe from a file, from labels, or from the interrupted run before this one. */
+/* "NAME.probe.safetensors", and beside it what the probe said of rows it had not seen. */
+static enum status save_fit(const struct score *score, const struct run *run,
+                            const struct score_request *request, struct error *err)
+{
+    char name[64];
+    char *probe, *predictions;
+    enum status st;
+
+    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
+    probe = run_folder_stage(run->folder, name);
+    snprintf(name, sizeof(name), "%s.predictions.safetensors", request->name);
+    predictions = run_folder_stage(run->folder, name);
+    st = probe && predictions ? probe_save(&score->probe, probe, err) : error_nomem(err);
+    if (!st)
+        st = labels_save_predictions(score->unseen, run->data.n, predictions, err);
+    mem_free(probe);
+    mem_free(predictions);
+    return st;
+}
+
+static enum status load_fit(struct score *score, const struct run *run,
+                            const struct score_request *request, struct error *err)
+{
+    char name[64];
+    char *probe, *predictions;
+    enum status st;
+
+    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
+    probe = run_folder_stage(run->folder, name);
+    snprintf(name, sizeof(name), "%s.predictions.safetensors", request->name);
+    predictions = run_folder_stage(run->folder, name);
+    st = probe && predictions ? probe_load(&score->probe, probe, err) : error_nomem(err);
+    if (!st)
+        st = labels_load_predictions(score->unseen, run->data.n, predictions, err);
+    mem_free(probe);
+    mem_free(predictions);
+    return st;
+}
+
+/* Labels of the data, to check a model by that was made elsewhere. There may be none. */
+static enum status labels_to_check(struct score *score, const struct run *run, const char *name,
+                                   struct error *err)
+{
+    size_t n = run->data.n, labelled = 0;
+
+    score->labels = mem_alloc(n, sizeof(*score->labels));
+    if (!score->labels)
+        return error_nomem(err);
+    for (size_t row = 0; row < n; row++) {
+        score->labels[row] = label_of(run, name, row);
+        labelled += isnan(score->labels[row]) ? 0 : 1;
+    }
+    if (labelled == 0) {
+        mem_free(score->labels);
+        score->labels = NULL;
+    }
+    return STATUS_OK;
+}
+
+/* Once there are labels and values: what the model says of labelled rows that it has not seen. */
+static enum status predict_unseen(struct score *score, const struct run *run, struct error *err)
+{
+    if (!score->labels)
+        return STATUS_OK;
+    if (!score->unseen) {
+        score->unseen = mem_alloc(run->data.n, sizeof(*score->unseen));
+        if (!score->unseen)
+            return error_nomem(err);
+        for (size_t row = 0; row < run->data.n; row++)
+            score->unseen[row] = NAN;
+    }
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (isnan(score->unseen[row]) && !isnan(score->labels[row]))
+            score->unseen[row] = score->values[row];
+    }
+    return STATUS_OK;
+}
+
+/* A fit in the run, or that of the interrupted run before this one. */
+static enum status fit_here(struct score *score, struct run *run,
+                            const struct score_request *request, struct error *err)
+{
+    enum status st;
+
+    score->source = "fit";
+    score->labels = mem_alloc(run->data.n, sizeof(*score->labels));
+    score->unseen = mem_alloc(run->data.n, sizeof(*score->unseen));
+    if (!score->labels || !score->unseen)
+        return error_nomem(err);
+    score->labels_from_file = strcmp(request->fit_labels, "field") != 0;
+    st = collect_labels(score->labels, score, run, request, err);
+    if (st)
+        return st;
+    if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {
+        run->times[run->n_times].resumed = true;
+        return load_fit(score, run, request, err);
+    }
+    st = fit(score, run, request, err);
+    if (!st)
+        st = save_fit(score, run, request, err);
+    if (!st)
+        st = run_folder_mark_stage(run->folder, request->name, run->fingerprint, err);
+    return st;
+}
+
+/* A probe from a file, checked against the labels of the data, if there are any. */
+static enum status load_model(struct score *score, const struct run *run,
+                              const struct score_request *request, struct error *err)
+{
+    char key[48], hex[HASH128_HEX_SIZE];
+    enum status st;
+
+    score->source = "probe";
+    snprintf(key, sizeof(key), "%s.probe", request->name);
+    st = probe_load(&score->probe, request->probe, err);
+    if (!st)
+        st = labels_check_probe(&score->probe, key, request->name, &run->features, err);
+    if (!st && run->features.pooled_input)
+        st = labels_check_pooled(&score->probe, key, run->recipe->sae.input, err);
+    if (!st)
+        st = labels_to_check(score, run, request->name, err);
+    if (!st && score->labels && score->probe.labels_hash) {
+        labels_hash(score->labels, run->data.n, hex);
+        score->fitted_on_the_same = strcmp(hex, score->probe.labels_hash) == 0;
+    }
+    return st;
+}
+
 static enum status model(struct score *score, struct run *run, const struct score_request *request,
                          struct error *err)
 {
     const struct probe_input input = feature_probe_input(&run->features, run->has_vector);
-    char name[64], key[48];
-    char *path;
-    enum status st;
+    enum status st =
+        request->probe ? load_model(score, run, request, err) : fit_here(score, run, request, err);
 
-    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
-    snprintf(key, sizeof(key), "%s.probe", request->name);
-    path = run_folder_stage(run->folder, name);
-    if (!path)
-        return error_nomem(err);
-    if (request->probe) {
-        score->source = "probe";
-        st = probe_load(&score->probe, request->probe, err);
-        if (!st)
-            st = labels_check_probe(&score->probe, key, request->name, &run->features, err);
-        if (!st && run->features.pooled_input)
-            st = labels_check_pooled(&score->probe, key, run->recipe->sae.input, err);
-    } else {
-        score->source = "fit";
-        if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {
-            st = probe_load(&score->probe, path, err);
-            run->times[run->n_times].resumed = true;
-        } else {
-            st = fit(score, run, request, path, err);
-            if (!st)
-                st = run_folder_mark_stage(run->folder, request->name, run->fingerprint, err);
-        }
-    }
     if (!st) {
         st = probe_predict(&score->probe, &input, score->values, err);
         if (st)
-            error_wrap(err, st, "%s", key);
+            error_wrap(err, st, "%s.probe", request->name);
         score->active = true;
     }
-    mem_free(path);
-    return st;
+    return st ? st : predict_unseen(score, run, err);
 }
 
 static void log_validation(const struct run *run, const char *name, const struct probe *probe)
@@ -168,7 +282,8 @@ static enum status score_quality(struct run *run, struct error *err)
         }
         score->source = "recon";
         score->active = true;
-        return STATUS_OK;
+        st = labels_to_check(score, run, "quality", err);
+        return st ? st : predict_unseen(score, run, err);
     }
     if (!request.probe && !request.fit_labels) {
         log_event(run->log, LOG_INFO, "quality",
@@ -286,11 +401,13 @@ static enum status score_difficulty(struct run *run, struct error *err)
     case CONTROL_LENGTH:
         score->source = "length";
         score->active = true;
-        return control_length(run, err);
+        st = control_length(run, err);
+        return st ? st : labels_to_check(score, run, "difficulty", err);
     case CONTROL_LABEL:
         score->source = "label";
         score->active = true;
-        return control_label(run, err);
+        st = control_label(run, err);
+        return st ? st : labels_to_check(score, run, "difficulty", err);
     default:
         break;
     }
