@@ -10,6 +10,9 @@
 #include "formats/json.h"
 #include "formats/jsonl.h"
 
+/* Malformed rows told one by one; beyond it is a matter of how many. */
+#define MALFORMED_TOLD 100
+
 struct fields {
     struct field_path id, prompt, answer, quality, difficulty, rewards, source;
 };
@@ -368,6 +371,15 @@ static enum status parse_line(struct dataset *data, struct sample *sample,
     return st;
 }
 
+/* The id of a sample that has none. */
+static struct span append_key(struct text *text, uint64_t key)
+{
+    char hex[19];
+
+    snprintf(hex, sizeof(hex), "\"%016llx\"", (unsigned long long)key);
+    return append_span(text, hex, 18);
+}
+
 /* What went wrong in one row stays with it; the row keeps its number and, where known, its id. */
 static void mark_malformed(struct dataset *data, struct sample *sample, const struct error *problem)
 {
@@ -418,7 +430,8 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
         mark_malformed(data, sample, &problem);
         snprintf(where, sizeof(where), "%s:%llu: row %llu", line->path,
                  (unsigned long long)line->line, (unsigned long long)line->row);
-        log_event(log, LOG_WARNING, "malformed", "%s: %s", where, problem.message);
+        if (data->n_malformed <= MALFORMED_TOLD)
+            log_event(log, LOG_WARNING, "malformed", "%s: %s", where, problem.message);
         if (data->n_malformed > recipe->on_error.max_bad && !first_beyond->message[0]) {
             too_many_bad(data, recipe, where, &problem, first_beyond);
             if (recipe->on_error.action == ON_ERROR_FAIL)
@@ -437,12 +450,8 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
             data->n_source++;
         if (sample->difficulty < 0 || sample->difficulty > 1)
             data->n_difficulty_outside++;
-        if (sample->id.length == 0) {
-            char hex[19];
-
-            snprintf(hex, sizeof(hex), "\"%016llx\"", (unsigned long long)sample->key);
-            sample->id = append_span(&data->text, hex, 18);
-        }
+        if (sample->id.length == 0)
+            sample->id = append_key(&data->text, sample->key);
         if (!isnan(sample->quality))
             data->n_quality++;
         if (!isnan(sample->difficulty))
@@ -515,8 +524,8 @@ size_t dataset_index_find(const struct dataset_index *index, const struct datase
     return NO_ROW;
 }
 
-/* An id given by the data must be unique; ids that are keys repeat with their prompts. */
-static enum status check_ids(const struct dataset *data, struct error *err)
+/* Ids that are keys repeat with their prompts. */
+enum status dataset_check_ids(const struct dataset *data, struct error *err)
 {
     struct dataset_index index;
     enum status st = dataset_index_make(&index, data, err);
@@ -547,6 +556,21 @@ static enum status check_ids(const struct dataset *data, struct error *err)
     return st;
 }
 
+enum status dataset_forget_ids(struct dataset *data, struct error *err)
+{
+    for (size_t row = 0; row < data->n; row++) {
+        struct sample *sample = &data->samples[row];
+
+        if (sample->problem.length)
+            sample->id = (struct span){0};
+        else
+            sample->id = append_key(&data->text, sample->key);
+    }
+    data->n_id = 0;
+    data->ids_repeat = true;
+    return text_check(&data->text, err);
+}
+
 /* A path that leads nowhere in any row is a slip of the pen far more often than it is meant. */
 static void warn_field(const struct log *log, const char *key, const char *path, size_t found)
 {
@@ -571,6 +595,9 @@ static void say_oddities(const struct dataset *data, const struct recipe *recipe
     warn_field(log, "difficulty", recipe->input.fields.difficulty,
                isfinite(data->difficulty_min) ? data->n_difficulty : 0);
     warn_field(log, "rewards", recipe->input.fields.rewards, data->n_rewards);
+    if (data->n_malformed > MALFORMED_TOLD)
+        log_event(log, LOG_WARNING, "malformed", "%zu more rows are malformed",
+                  data->n_malformed - MALFORMED_TOLD);
     if (data->n_labels_without_number)
         log_event(log, LOG_WARNING, "labels",
                   "%zu labels are texts without one number in them and count as unlabelled",
@@ -587,8 +614,8 @@ static void say_oddities(const struct dataset *data, const struct recipe *recipe
                   data->n_difficulty_outside);
 }
 
-enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
-                         struct error *err)
+enum status dataset_read_rows(struct dataset *data, const struct recipe *recipe,
+                              const struct log *log, struct error *err)
 {
     const struct string_list *paths = &recipe->input.data;
     uint64_t limit = recipe->input.limit ? recipe->input.limit : UINT64_MAX;
@@ -623,11 +650,21 @@ enum status dataset_read(struct dataset *data, const struct recipe *recipe, cons
         st =
             error_set(err, STATUS_FORMAT, "%s: no rows", paths->n ? paths->items[0] : "input.data");
     if (!st)
-        st = check_ids(data, err);
-    if (!st)
         say_oddities(data, recipe, log);
     jsonl_close(reader);
     fields_release(&fields);
+    if (st)
+        dataset_release(data);
+    return st;
+}
+
+enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
+                         struct error *err)
+{
+    enum status st = dataset_read_rows(data, recipe, log, err);
+
+    if (!st)
+        st = dataset_check_ids(data, err);
     if (st)
         dataset_release(data);
     return st;

@@ -9,6 +9,7 @@
 #ifndef CURATOR_DATASET_H
 #define CURATOR_DATASET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct dataset {
     size_t n_quality, n_difficulty;
     size_t n_id, n_answer, n_source; /* rows that have the field */
     size_t n_rewards;                /* rows with one reward or more */
+    bool ids_repeat;                 /* and were given up: see dataset_forget_ids() */
     size_t n_difficulty_outside;     /* of [0, 1] */
     size_t n_labels_without_number;  /* strings such as "Level ?" */
     double difficulty_min, difficulty_max;
@@ -48,6 +50,18 @@ void dataset_release(struct dataset *data);
 MUST_CHECK
 enum status dataset_read(struct dataset *data, const struct recipe *recipe, const struct log *log,
                          struct error *err);
+
+/*
+ * The same in steps, for who can do with ids that repeat: read, check that those given by the data
+ * are unique (STATUS_FORMAT names two rows), or go by keys instead, as if there were none.
+ */
+MUST_CHECK
+enum status dataset_read_rows(struct dataset *data, const struct recipe *recipe,
+                              const struct log *log, struct error *err);
+MUST_CHECK
+enum status dataset_check_ids(const struct dataset *data, struct error *err);
+MUST_CHECK
+enum status dataset_forget_ids(struct dataset *data, struct error *err);
 
 const char *dataset_bytes(const struct dataset *data, struct span span);
 

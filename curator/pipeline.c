@@ -48,12 +48,13 @@ size_t run_alive(const struct run *run, size_t *rows)
 static void score_release(struct score *score)
 {
     probe_release(&score->probe);
+    mem_free(score->skipped);
     mem_free(score->values);
     mem_free(score->labels);
     mem_free(score->unseen);
 }
 
-static void run_release(struct run *run)
+void run_release(struct run *run)
 {
     inputs_release(&run->inputs);
     text_release(&run->lock);
@@ -76,7 +77,8 @@ static void run_release(struct run *run)
     mem_free(run->batch);
 }
 
-enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err)
+/* What may be left out of an audit, but must make sense where it is given. */
+static enum status check_parts(const struct recipe *recipe, struct error *err)
 {
     bool activations = recipe->input.activations.n > 0;
 
@@ -87,10 +89,6 @@ enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err
     if (recipe->input.features && activations)
         return error_set(err, STATUS_INVALID,
                          "input.features and input.activations: both are given, expected one");
-    if (!recipe->input.features && !activations)
-        return error_set(err, STATUS_INVALID,
-                         "input.activations: missing, a run needs activations and sae.path, or "
-                         "input.features");
     if (activations && !recipe->sae.path)
         return error_set(err, STATUS_INVALID, "sae.path: missing, activations need an SAE");
     if (recipe->quality.probe && recipe->quality.fit_labels)
@@ -103,6 +101,34 @@ enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err
     return STATUS_OK;
 }
 
+static bool has_vectors(const struct recipe *recipe)
+{
+    return recipe->input.features || recipe->input.activations.n > 0;
+}
+
+enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err)
+{
+    if (recipe->input.data.n && !has_vectors(recipe))
+        return error_set(err, STATUS_INVALID,
+                         "input.activations: missing, a run needs activations and sae.path, or "
+                         "input.features");
+    return check_parts(recipe, err);
+}
+
+bool run_wants_vectors(const struct run *run)
+{
+    return has_vectors(run->recipe);
+}
+
+static enum status check_audit(const struct recipe *recipe, struct error *err)
+{
+    if (recipe->sae.path && !has_vectors(recipe))
+        return error_set(err, STATUS_INVALID,
+                         "sae.path: an SAE says nothing of a data set by itself, expected "
+                         "input.activations as well, or input.features");
+    return check_parts(recipe, err);
+}
+
 enum status pipeline_print_lock(struct text *lock, const struct recipe *recipe, struct error *err)
 {
     text_appendf(lock,
@@ -113,9 +139,32 @@ enum status pipeline_print_lock(struct text *lock, const struct recipe *recipe, 
     return text_check(lock, err);
 }
 
+/* An audit goes on where ids repeat: that is for the report to tell. */
+static enum status read_rows(struct run *run, struct error *err)
+{
+    struct error why = {0};
+    enum status st;
+
+    if (run->folder)
+        return dataset_read(&run->data, run->recipe, run->log, err);
+    st = dataset_read_rows(&run->data, run->recipe, run->log, err);
+    if (st)
+        return st;
+    st = dataset_check_ids(&run->data, &why);
+    if (st == STATUS_FORMAT) {
+        log_event(run->log, LOG_WARNING, "fields",
+                  "%s: no ids are used; `saerl run` needs unique ones (or input.fields.id: null)",
+                  why.message);
+        return dataset_forget_ids(&run->data, err);
+    }
+    if (st && err)
+        *err = why;
+    return st;
+}
+
 static enum status read_data(struct run *run, struct error *err)
 {
-    enum status st = dataset_read(&run->data, run->recipe, run->log, err);
+    enum status st = read_rows(run, err);
 
     if (st)
         return st;
@@ -151,7 +200,7 @@ static enum status timed(struct run *run, const char *name, stage_function *stag
     return STATUS_OK;
 }
 
-static enum status run_stages(struct run *run, struct error *err)
+enum status run_stages(struct run *run, struct error *err)
 {
     static const struct {
         const char *name;
@@ -186,11 +235,12 @@ enum status run_open_labels(struct run *run, const struct label_target *target, 
     return st ? error_wrap(err, st, "sae.labels") : STATUS_OK;
 }
 
-static enum status prepare(struct run *run, const struct pipeline_config *config, struct error *err)
+enum status run_prepare(struct run *run, const struct pipeline_config *config, struct error *err)
 {
     struct recipe *recipe = config->recipe;
     struct sae sae = {0};
-    enum status st = pipeline_check_recipe(recipe, err);
+    enum status st =
+        run->folder ? pipeline_check_recipe(recipe, err) : check_audit(recipe, err);
 
     if (!st)
         st = inputs_expand(recipe, err);
@@ -312,7 +362,7 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
 
     if (config->mode == PIPELINE_DRY_RUN)
         return pipeline_check(config, summary, report, err);
-    st = prepare(&run, config, err);
+    st = run_prepare(&run, config, err);
     if (!st)
         st = run_folder_open(&folder, &state, output, run.fingerprint, folder_mode(config->mode),
                              err);

@@ -60,6 +60,26 @@ MUST_CHECK
 enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
                          struct text *report, struct error *err);
 
+/* An audit: the defaults of a recipe, with the checks on and nothing that could fail for what is
+ * worth telling. `recipe` has its own defaults. */
+MUST_CHECK
+enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err);
+
+struct pipeline_audit {
+    const char *baseline; /* folder of an earlier report, or NULL */
+    const char *command;  /* as typed, for the report, or NULL */
+    bool guessed;         /* input.fields were guessed from the data */
+};
+
+/*
+ * Look at a data set and report, JSON into `report` (docs/report.md); no run folder is made and
+ * config->output, mode, render and done are not looked at. Activations and features may be missing.
+ * Labels that nothing can be fitted on, malformed rows and ids that repeat are told, not failed for.
+ */
+MUST_CHECK
+enum status pipeline_audit(const struct pipeline_config *config, const struct pipeline_audit *what,
+                           struct text *report, struct error *err);
+
 /*
  * Validate a recipe and every file it names: shapes, counts, SAE audit, memory estimate. `out` gets
  * lines for a person, `json` (may be NULL) the same as a JSON object.

@@ -711,23 +711,39 @@ enum status recipe_check(const struct recipe *recipe, struct error *err)
     return check_redact(&recipe->output.redact, err);
 }
 
-enum status recipe_load(struct recipe *recipe, const char *path, char *const *environment,
-                        const struct recipe_override *overrides, size_t n_overrides,
-                        struct error *err)
+enum status recipe_apply(struct recipe *recipe, const char *path, char *const *environment,
+                         const struct recipe_override *overrides, size_t n_overrides,
+                         struct error *err)
 {
-    enum status st = recipe_init(recipe, err);
+    enum status st = STATUS_OK;
 
-    if (!st && path)
+    if (path)
         st = yaml_read_settings(path, recipe_schema, recipe, err);
     if (!st)
         st = settings_set_environment(recipe_schema, recipe, environment, err);
     for (size_t i = 0; i < n_overrides && !st; i++)
         st = settings_set(recipe_schema, recipe, overrides[i].key, overrides[i].value,
                           (struct setting_origin){.word = overrides[i].flag}, err);
+    return st;
+}
+
+enum status recipe_finish(struct recipe *recipe, struct error *err)
+{
+    enum status st = settings_resolve_paths(recipe_schema, recipe, NULL, err);
+
+    return st ? st : recipe_check(recipe, err);
+}
+
+enum status recipe_load(struct recipe *recipe, const char *path, char *const *environment,
+                        const struct recipe_override *overrides, size_t n_overrides,
+                        struct error *err)
+{
+    enum status st = recipe_init(recipe, err);
+
     if (!st)
-        st = settings_resolve_paths(recipe_schema, recipe, NULL, err);
+        st = recipe_apply(recipe, path, environment, overrides, n_overrides, err);
     if (!st) {
-        st = recipe_check(recipe, err);
+        st = recipe_finish(recipe, err);
         if (st && path)
             error_wrap(err, st, "%s", path);
     }

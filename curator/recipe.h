@@ -199,4 +199,16 @@ enum status recipe_load(struct recipe *recipe, const char *path, char *const *en
                         const struct recipe_override *overrides, size_t n_overrides,
                         struct error *err);
 
+/*
+ * The same in steps, for who has other defaults: recipe_init(), these, the layers above them, what
+ * else is to be set, and recipe_finish(), which makes paths absolute and cross-checks. On error the
+ * recipe is still the caller's to release.
+ */
+MUST_CHECK
+enum status recipe_apply(struct recipe *recipe, const char *path, char *const *environment,
+                         const struct recipe_override *overrides, size_t n_overrides,
+                         struct error *err);
+MUST_CHECK
+enum status recipe_finish(struct recipe *recipe, struct error *err);
+
 #endif

@@ -10,6 +10,8 @@
  *     run_scores.c     probes, quality rule, difficulty window
  *     run_plan.c       ordered batches
  *     run_output.c     everything that is written; run_report.c the report and the summary
+ *
+ * An audit (pipeline_audit.c) is the same without a run folder.
  */
 #ifndef CURATOR_RUN_H
 #define CURATOR_RUN_H
@@ -54,6 +56,7 @@ struct score {
     const char *source; /* "probe", "fit", "recon", "length", "label" */
     double *values;     /* [n] NaN without a vector */
     size_t n_unknown;   /* ids of the labels file that are not in the data */
+    char *skipped;      /* an audit: why there is no model although labels were asked for; owned */
     bool refused;       /* difficulty: not good enough for ordering, and forced all the same */
 
     /* What the model is judged by. Neither is there where the data has no labels. */
@@ -78,7 +81,7 @@ struct run {
     const struct log *log;
     const struct kernels *kernels;
     struct workers *workers;
-    struct run_folder *folder;
+    struct run_folder *folder; /* NULL in an audit: nothing is kept, what cannot be done is told */
     encode_progress *progress;
     void *progress_context;
     pipeline_render *render; /* or NULL */
@@ -138,6 +141,20 @@ void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
 /* Rows still alive, ascending, into rows [data.n]; returns how many. */
 size_t run_alive(const struct run *run, size_t *rows);
 
+/* What an interrupted run leaves of a stage, for the next one to go on from. */
+typedef enum status run_step(struct run *run, void *context, struct error *err);
+struct kept_stage {
+    const char *name;   /* of its mark */
+    struct hash128 key; /* what the result depends on */
+    bool (*usable)(const struct run *run); /* has what is kept all that is wanted? NULL: always */
+    run_step *load, *compute, *save;
+};
+
+/* Load what is kept, or compute and keep it. Without a run folder it is only computed. */
+MUST_CHECK
+enum status run_keep(struct run *run, const struct kept_stage *stage, void *context,
+                     struct error *err);
+
 /* The stages. All need the earlier ones done. */
 MUST_CHECK enum status run_hygiene(struct run *run, struct error *err);
 MUST_CHECK enum status run_features(struct run *run, struct error *err);
@@ -146,6 +163,19 @@ MUST_CHECK enum status run_scores(struct run *run, struct error *err);
 MUST_CHECK enum status run_quality_rule(struct run *run, struct error *err);
 MUST_CHECK enum status run_window(struct run *run, struct error *err);
 MUST_CHECK enum status run_plan(struct run *run, struct error *err);
+
+/*
+ * Around the stages: check the recipe, expand and hash what it names; all the stages in order.
+ * An audit (no folder) goes without vectors if there are none, by keys if ids repeat, and without
+ * a model if none can be fitted.
+ */
+MUST_CHECK enum status run_prepare(struct run *run, const struct pipeline_config *config,
+                                   struct error *err);
+MUST_CHECK enum status run_stages(struct run *run, struct error *err);
+void run_release(struct run *run);
+
+/* Does the recipe name activations or features? */
+bool run_wants_vectors(const struct run *run);
 
 /* Write every file of the run folder into the work folder. `report` gets the report as JSON. */
 MUST_CHECK enum status run_output(struct run *run, double seconds, struct text *report,

@@ -13,8 +13,15 @@
 #include "curator/run.h"
 #include "formats/safetensors.h"
 
-static enum status cluster(struct run *run, const size_t *rows, size_t n, struct kmeans *kmeans,
-                           struct error *err)
+/* The set S: rows still alive. */
+struct chosen_rows {
+    size_t *rows, n;
+};
+
+#define STAGE_FILE "clusters.safetensors"
+
+static enum status fit(struct run *run, const size_t *rows, size_t n, struct kmeans *kmeans,
+                       struct error *err)
 {
     const struct kmeans_config *config = &run->recipe->clustering;
     struct csr chosen = {0}, space = {0};
@@ -39,8 +46,34 @@ static enum status cluster(struct run *run, const size_t *rows, size_t n, struct
     return st;
 }
 
-static enum status save_stage(const struct run *run, const char *path, struct error *err)
+static enum status compute(struct run *run, void *context, struct error *err)
 {
+    const struct chosen_rows *chosen = context;
+    struct kmeans kmeans = {0};
+    enum status st = fit(run, chosen->rows, chosen->n, &kmeans, err);
+
+    if (!st) {
+        for (size_t i = 0; i < chosen->n; i++) {
+            run->cluster[chosen->rows[i]] = kmeans.labels[i];
+            run->similarity[chosen->rows[i]] = kmeans.similarity[i];
+        }
+        run->clusters.n = chosen->n;
+        run->clusters.k = kmeans.k;
+        run->clusters.inertia = kmeans.inertia;
+        run->clusters.iterations = kmeans.iterations;
+        run->clusters.converged = kmeans.converged;
+        if (run->keep_centroids) {
+            run->centroids = kmeans.centroids;
+            kmeans.centroids = (struct matrix){0};
+        }
+    }
+    kmeans_release(&kmeans);
+    return st;
+}
+
+static enum status save(struct run *run, void *context, struct error *err)
+{
+    char *path = run_folder_stage(run->folder, STAGE_FILE);
     struct text inertia = {0}, facts = {0};
     struct safetensors_metadata metadata[] = {
         {"format", "saerl.clusters"}, {"inertia", NULL}, {"facts", NULL}};
@@ -50,8 +83,9 @@ static enum status save_stage(const struct run *run, const char *path, struct er
         {"similarity", DTYPE_F32, shape, run->similarity},
     };
     size_t n_items = 2;
-    enum status st;
+    enum status st = path ? STATUS_OK : error_nomem(err);
 
+    (void)context;
     if (run->keep_centroids) /* stride is the width */
         items[n_items++] =
             (struct safetensors_item){"centroids",
@@ -66,13 +100,15 @@ static enum status save_stage(const struct run *run, const char *path, struct er
                  run->clusters.converged);
     metadata[1].value = inertia.data;
     metadata[2].value = facts.data;
-    st = text_check(&inertia, err);
+    if (!st)
+        st = text_check(&inertia, err);
     if (!st)
         st = text_check(&facts, err);
     if (!st)
         st = safetensors_write(path, items, n_items, metadata, 3, err);
     text_release(&inertia);
     text_release(&facts);
+    mem_free(path);
     return st;
 }
 
@@ -103,26 +139,31 @@ static enum status load_centroids(struct run *run, const struct safetensors *fil
 }
 
 /* A run that nobody wanted centroids of does not write them. */
-static bool stage_has_centroids(const char *path)
+static bool has_centroids(const struct run *run)
 {
+    char *path = run_folder_stage(run->folder, STAGE_FILE);
     struct safetensors file = {0};
-    bool has = safetensors_open(&file, path, NULL) == STATUS_OK &&
-               safetensors_find(&file, "centroids") != NULL;
+    bool has = !run->keep_centroids ||
+               (path && safetensors_open(&file, path, NULL) == STATUS_OK &&
+                safetensors_find(&file, "centroids") != NULL);
 
     safetensors_close(&file);
+    mem_free(path);
     return has;
 }
 
-static enum status load_stage(struct run *run, const char *path, struct error *err)
+static enum status load(struct run *run, void *context, struct error *err)
 {
+    char *path = run_folder_stage(run->folder, STAGE_FILE);
     struct safetensors file = {0};
     const struct safetensors_tensor *cluster, *similarity;
     const char *inertia, *facts;
     int converged = 0;
-    enum status st = safetensors_open(&file, path, err);
+    enum status st = path ? safetensors_open(&file, path, err) : error_nomem(err);
 
+    (void)context;
     if (st)
-        return st;
+        goto out;
     cluster = safetensors_find(&file, "cluster");
     similarity = safetensors_find(&file, "similarity");
     inertia = safetensors_metadata_get(&file, "inertia");
@@ -149,6 +190,7 @@ static enum status load_stage(struct run *run, const char *path, struct error *e
         st = load_centroids(run, &file, err);
 out:
     safetensors_close(&file);
+    mem_free(path);
     return st;
 }
 
@@ -235,60 +277,35 @@ static enum status source_agreement(struct run *run, struct error *err)
 
 enum status run_clusters(struct run *run, struct error *err)
 {
-    size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
-    char *path = run_folder_stage(run->folder, "clusters.safetensors");
-    struct kmeans kmeans = {0};
+    const struct kept_stage stage = {.name = "clusters",
+                                     .key = run->fingerprint,
+                                     .usable = has_centroids,
+                                     .load = load,
+                                     .compute = compute,
+                                     .save = save};
+    struct chosen_rows chosen = {.rows = mem_alloc(run->data.n, sizeof(*chosen.rows))};
     enum status st = STATUS_OK;
-    size_t n;
 
     run->cluster = mem_alloc(run->data.n, sizeof(*run->cluster));
     run->similarity = mem_zalloc(run->data.n, sizeof(*run->similarity));
     run->clusters.source_nmi = NAN;
-    if (!rows || !path || !run->cluster || !run->similarity) {
+    if (!chosen.rows || !run->cluster || !run->similarity) {
         st = error_nomem(err);
         goto out;
     }
-    n = run_alive(run, rows);
+    chosen.n = run_alive(run, chosen.rows);
     for (size_t row = 0; row < run->data.n; row++)
         run->cluster[row] = PLAN_NO_CLUSTER;
-    if (n == 0)
+    if (chosen.n == 0 || !run_wants_vectors(run))
         goto out;
-
-    if (run_folder_has_stage(run->folder, "clusters", run->fingerprint) &&
-        (!run->keep_centroids || stage_has_centroids(path))) {
-        st = load_stage(run, path, err);
-        run->times[run->n_times].resumed = true;
-    } else {
-        st = cluster(run, rows, n, &kmeans, err);
-        if (!st) {
-            for (size_t i = 0; i < n; i++) {
-                run->cluster[rows[i]] = kmeans.labels[i];
-                run->similarity[rows[i]] = kmeans.similarity[i];
-            }
-            run->clusters.n = n;
-            run->clusters.k = kmeans.k;
-            run->clusters.inertia = kmeans.inertia;
-            run->clusters.iterations = kmeans.iterations;
-            run->clusters.converged = kmeans.converged;
-            if (run->keep_centroids) {
-                run->centroids = kmeans.centroids;
-                kmeans.centroids = (struct matrix){0};
-            }
-            st = save_stage(run, path, err);
-        }
-        if (!st) {
-            st = run_folder_mark_stage(run->folder, "clusters", run->fingerprint, err);
-        }
-    }
+    st = run_keep(run, &stage, &chosen, err);
     if (!st)
         st = effective_clusters(run, err);
     if (!st)
         st = source_agreement(run, err);
     if (!st && run->recipe->dedup.sae.enabled)
-        st = sae_duplicates(run, rows, err);
+        st = sae_duplicates(run, chosen.rows, err);
 out:
-    kmeans_release(&kmeans);
-    mem_free(rows);
-    mem_free(path);
+    mem_free(chosen.rows);
     return st;
 }

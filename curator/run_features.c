@@ -382,14 +382,22 @@ out:
     return st;
 }
 
-static enum status compute(struct run *run, const char *store, const char *summary,
-                           struct error *err)
+static enum status compute(struct run *run, void *context, struct error *err)
 {
-    struct text text = {0};
     enum status st = run->recipe->input.features ? read_ready_made(run, err) : encode(run, err);
 
-    if (!st)
-        st = set_keys(run, err);
+    (void)context;
+    return st ? st : set_keys(run, err);
+}
+
+static enum status save(struct run *run, void *context, struct error *err)
+{
+    char *store = run_folder_stage(run->folder, "features.safetensors");
+    char *summary = run_folder_stage(run->folder, "encode.json");
+    struct text text = {0};
+    enum status st = store && summary ? STATUS_OK : error_nomem(err);
+
+    (void)context;
     if (!st)
         st = features_write(&run->features, store, err);
     if (!st) {
@@ -398,10 +406,45 @@ static enum status compute(struct run *run, const char *store, const char *summa
     }
     if (!st)
         st = atomic_file_write_all(summary, text_string(&text), text.length, err);
-    if (!st)
-        st = run_folder_mark_stage(run->folder, "encode", run->encode_key, err);
     text_release(&text);
+    mem_free(store);
+    mem_free(summary);
     return st;
+}
+
+static enum status load(struct run *run, void *context, struct error *err)
+{
+    char *store = run_folder_stage(run->folder, "features.safetensors");
+    char *summary = run_folder_stage(run->folder, "encode.json");
+    enum status st = store && summary ? STATUS_OK : error_nomem(err);
+
+    (void)context;
+    if (!st)
+        st = features_read(&run->features, store, err);
+    if (!st)
+        st = load_summary(run, summary, err);
+    if (!st && run->features.rows != run->data.n)
+        st = error_set(err, STATUS_FORMAT, "%s: %zu rows, the data set has %zu", store,
+                       run->features.rows, run->data.n);
+    if (!st) /* which codes do not depend on */
+        st = pipeline_check_input(run->features.pooled_input, store, run->recipe, err);
+    mem_free(store);
+    mem_free(summary);
+    return st;
+}
+
+/* An audit of text alone: rows of no columns, for which nothing is dropped. */
+static enum status no_vectors(struct run *run, struct error *err)
+{
+    struct features *f = &run->features;
+
+    f->indptr = mem_zalloc(run->data.n + 1, sizeof(*f->indptr));
+    if (!f->indptr)
+        return error_nomem(err);
+    f->rows = run->data.n;
+    log_event(run->log, LOG_INFO, "encode",
+              "no activations and no features: text and labels are looked at, nothing else");
+    return set_keys(run, err);
 }
 
 enum status run_features(struct run *run, struct error *err)
@@ -412,29 +455,17 @@ enum status run_features(struct run *run, struct error *err)
         [ENCODE_NONFINITE] = REASON_NONFINITE,
         [ENCODE_ZERO_ACTIVATION] = REASON_ZERO_ACTIVATION,
     };
-    char *store = run_folder_stage(run->folder, "features.safetensors");
-    char *summary = run_folder_stage(run->folder, "encode.json");
+    const struct kept_stage stage = {
+        .name = "encode", .key = run->encode_key, .load = load, .compute = compute, .save = save};
     enum status st;
 
     run->outcome = mem_zalloc(run->data.n, 1);
     run->has_vector = mem_zalloc(run->data.n, 1);
-    if (!store || !summary || !run->outcome || !run->has_vector) {
-        st = error_nomem(err);
-        goto out;
-    }
-    if (run_folder_has_stage(run->folder, "encode", run->encode_key)) {
-        st = features_read(&run->features, store, err);
-        if (!st)
-            st = load_summary(run, summary, err);
-        if (!st && run->features.rows != run->data.n)
-            st = error_set(err, STATUS_FORMAT, "%s: %zu rows, the data set has %zu", store,
-                           run->features.rows, run->data.n);
-        if (!st) /* which codes do not depend on */
-            st = pipeline_check_input(run->features.pooled_input, store, run->recipe, err);
-        run->times[run->n_times].resumed = true;
-    } else {
-        st = compute(run, store, summary, err);
-    }
+    if (!run->outcome || !run->has_vector)
+        return error_nomem(err);
+    if (!run_wants_vectors(run))
+        return no_vectors(run, err);
+    st = run_keep(run, &stage, NULL, err);
     if (!st)
         st = run_open_labels(run,
                              &(struct label_target){.d_sae = run->features.d_sae,
@@ -447,8 +478,5 @@ enum status run_features(struct run *run, struct error *err)
         if (!run->has_vector[row])
             run_drop(run, row, STAGE_ENCODE, reasons[run->outcome[row]]);
     }
-out:
-    mem_free(store);
-    mem_free(summary);
     return st;
 }

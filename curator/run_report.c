@@ -84,6 +84,10 @@ static enum status append_encode(struct text *out, const struct run *run, struct
     const struct encode_summary *e = &run->encode;
     enum status st = STATUS_OK;
 
+    if (!run_wants_vectors(run)) {
+        text_append(out, ",\"features\":null");
+        return STATUS_OK;
+    }
     text_appendf(out, ",\"features\":{\"d_sae\":%zu,\"nonzeros\":%lld,\"encoded\":%s",
                  run->features.d_sae, (long long)run->features.indptr[run->features.rows],
                  e->encoded ? "true" : "false");
@@ -193,6 +197,10 @@ static enum status append_clusters(struct text *out, const struct run *run, stru
     struct cluster_latents *latents = mem_alloc(run->clusters.k, sizeof(*latents));
     enum status st = tallies && latents ? STATUS_OK : error_nomem(err);
 
+    if (!st && !run_wants_vectors(run)) {
+        text_append(out, ",\"clusters\":null");
+        goto out;
+    }
     if (!st)
         st = cluster_latents_find(latents, feature_view(&run->features), run->cluster,
                                   run->clusters.k, err);

@@ -64,10 +64,18 @@ static enum status collect_labels(double *labels, struct score *score, const str
     return STATUS_OK;
 }
 
+/* A score in the making, for the steps of its stage. */
+struct fitting {
+    struct score *score;
+    const struct score_request *request;
+};
+
 /* A part of many labels, where that is wanted, and what of it the fit left out. */
-static enum status fit(struct score *score, struct run *run, const struct score_request *request,
-                       struct error *err)
+static enum status fit(struct run *run, void *context, struct error *err)
 {
+    const struct fitting *fitting = context;
+    struct score *score = fitting->score;
+    const char *name = fitting->request->name;
     double *chosen = NULL;
     const double *labels = score->labels;
     size_t n_chosen;
@@ -81,49 +89,49 @@ static enum status fit(struct score *score, struct run *run, const struct score_
         labels = chosen;
     }
     if (!st) {
-        st = labels_fit_probe(&score->probe, request->name, &run->features, run->has_vector, labels,
-                              &request->config, run->workers, score->unseen, err);
+        st = labels_fit_probe(&score->probe, name, &run->features, run->has_vector, labels,
+                              &fitting->request->config, run->workers, score->unseen, err);
         if (st)
-            error_wrap(err, st, "%s probe", request->name);
+            error_wrap(err, st, "%s probe", name);
     }
     mem_free(chosen);
     return st;
 }
 
 /* "NAME.probe.safetensors", and beside it what the probe said of rows it had not seen. */
-static enum status save_fit(const struct score *score, const struct run *run,
-                            const struct score_request *request, struct error *err)
+static enum status save(struct run *run, void *context, struct error *err)
 {
+    const struct fitting *fitting = context;
     char name[64];
     char *probe, *predictions;
     enum status st;
 
-    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
+    snprintf(name, sizeof(name), "%s.probe.safetensors", fitting->request->name);
     probe = run_folder_stage(run->folder, name);
-    snprintf(name, sizeof(name), "%s.predictions.safetensors", request->name);
+    snprintf(name, sizeof(name), "%s.predictions.safetensors", fitting->request->name);
     predictions = run_folder_stage(run->folder, name);
-    st = probe && predictions ? probe_save(&score->probe, probe, err) : error_nomem(err);
+    st = probe && predictions ? probe_save(&fitting->score->probe, probe, err) : error_nomem(err);
     if (!st)
-        st = labels_save_predictions(score->unseen, run->data.n, predictions, err);
+        st = labels_save_predictions(fitting->score->unseen, run->data.n, predictions, err);
     mem_free(probe);
     mem_free(predictions);
     return st;
 }
 
-static enum status load_fit(struct score *score, const struct run *run,
-                            const struct score_request *request, struct error *err)
+static enum status load(struct run *run, void *context, struct error *err)
 {
+    const struct fitting *fitting = context;
     char name[64];
     char *probe, *predictions;
     enum status st;
 
-    snprintf(name, sizeof(name), "%s.probe.safetensors", request->name);
+    snprintf(name, sizeof(name), "%s.probe.safetensors", fitting->request->name);
     probe = run_folder_stage(run->folder, name);
-    snprintf(name, sizeof(name), "%s.predictions.safetensors", request->name);
+    snprintf(name, sizeof(name), "%s.predictions.safetensors", fitting->request->name);
     predictions = run_folder_stage(run->folder, name);
-    st = probe && predictions ? probe_load(&score->probe, probe, err) : error_nomem(err);
+    st = probe && predictions ? probe_load(&fitting->score->probe, probe, err) : error_nomem(err);
     if (!st)
-        st = labels_load_predictions(score->unseen, run->data.n, predictions, err);
+        st = labels_load_predictions(fitting->score->unseen, run->data.n, predictions, err);
     mem_free(probe);
     mem_free(predictions);
     return st;
@@ -172,6 +180,9 @@ static enum status predict_unseen(struct score *score, const struct run *run, st
 static enum status fit_here(struct score *score, struct run *run,
                             const struct score_request *request, struct error *err)
 {
+    const struct kept_stage stage = {
+        .name = request->name, .key = run->fingerprint, .load = load, .compute = fit, .save = save};
+    struct fitting fitting = {score, request};
     enum status st;
 
     score->source = "fit";
@@ -181,18 +192,28 @@ static enum status fit_here(struct score *score, struct run *run,
         return error_nomem(err);
     score->labels_from_file = strcmp(request->fit_labels, "field") != 0;
     st = collect_labels(score->labels, score, run, request, err);
-    if (st)
+    return st ? st : run_keep(run, &stage, &fitting, err);
+}
+
+/* Labels that no model can be fitted on are something for an audit to tell, not to fail for. */
+static enum status fit_if_possible(struct score *score, struct run *run,
+                                   const struct score_request *request, struct error *err)
+{
+    struct error why = {0};
+    enum status st = fit_here(score, run, request, &why);
+
+    if (run->folder || (st != STATUS_INVALID && st != STATUS_FAILED)) {
+        if (st && err)
+            *err = why;
         return st;
-    if (run_folder_has_stage(run->folder, request->name, run->fingerprint)) {
-        run->times[run->n_times].resumed = true;
-        return load_fit(score, run, request, err);
     }
-    st = fit(score, run, request, err);
-    if (!st)
-        st = save_fit(score, run, request, err);
-    if (!st)
-        st = run_folder_mark_stage(run->folder, request->name, run->fingerprint, err);
-    return st;
+    log_event(run->log, LOG_WARNING, request->name, "no %s model: %s", request->name, why.message);
+    probe_release(&score->probe);
+    mem_free(score->unseen);
+    score->unseen = NULL;
+    score->source = NULL;
+    score->skipped = mem_strdup(why.message);
+    return score->skipped ? STATUS_OK : error_nomem(err);
 }
 
 /* A probe from a file, checked against the labels of the data, if there are any. */
@@ -222,16 +243,32 @@ static enum status model(struct score *score, struct run *run, const struct scor
                          struct error *err)
 {
     const struct probe_input input = feature_probe_input(&run->features, run->has_vector);
-    enum status st =
-        request->probe ? load_model(score, run, request, err) : fit_here(score, run, request, err);
+    enum status st = request->probe ? load_model(score, run, request, err)
+                                    : fit_if_possible(score, run, request, err);
 
-    if (!st) {
-        st = probe_predict(&score->probe, &input, score->values, err);
-        if (st)
-            error_wrap(err, st, "%s.probe", request->name);
-        score->active = true;
-    }
-    return st ? st : predict_unseen(score, run, err);
+    if (st || score->skipped)
+        return st;
+    st = probe_predict(&score->probe, &input, score->values, err);
+    if (st)
+        return error_wrap(err, st, "%s.probe", request->name);
+    score->active = true;
+    return predict_unseen(score, run, err);
+}
+
+/* A run is asked for columns by name; an audit takes what the features have. */
+static uint32_t extras(const struct run *run, uint32_t wanted)
+{
+    const struct features *f = &run->features;
+    uint32_t there = (f->recon_mean && f->recon_max ? PROBE_EXTRA_RECON : 0) |
+                     (f->tokens_used ? PROBE_EXTRA_LENGTH : 0);
+
+    return run->folder ? wanted : wanted & there;
+}
+
+/* Labels of the data itself, asked for by an audit that did not know whether there are any. */
+static bool no_labels(const struct run *run, const char *fit_labels, size_t n_in_data)
+{
+    return !run->folder && fit_labels && strcmp(fit_labels, "field") == 0 && n_in_data == 0;
 }
 
 static void log_validation(const struct run *run, const char *name, const struct probe *probe)
@@ -259,7 +296,7 @@ static enum status score_quality(struct run *run, struct error *err)
         .config =
             {
                 .model = recipe->quality.model ? PROBE_LOGISTIC : PROBE_RIDGE,
-                .extra = recipe->quality.extra,
+                .extra = extras(run, recipe->quality.extra),
                 .alpha = NAN,
                 .folds = recipe->quality.folds,
                 .min_df = recipe->features.min_df,
@@ -285,13 +322,14 @@ static enum status score_quality(struct run *run, struct error *err)
         st = labels_to_check(score, run, "quality", err);
         return st ? st : predict_unseen(score, run, err);
     }
-    if (!request.probe && !request.fit_labels) {
+    if ((!request.probe && !request.fit_labels) ||
+        no_labels(run, request.fit_labels, run->data.n_quality)) {
         log_event(run->log, LOG_INFO, "quality",
                   "no quality probe and no labels: the quality filter is skipped");
         return STATUS_OK;
     }
     st = model(score, run, &request, err);
-    if (!st) {
+    if (!st && score->active) {
         const struct probe_validation *v = &score->probe.validation;
 
         log_validation(run, "quality", &score->probe);
@@ -384,7 +422,7 @@ static enum status score_difficulty(struct run *run, struct error *err)
         .config =
             {
                 .model = PROBE_ELASTIC_NET,
-                .extra = recipe->difficulty.extra,
+                .extra = extras(run, recipe->difficulty.extra),
                 .alpha = NAN,
                 .l1_ratios = recipe->difficulty.l1_ratio.items,
                 .n_l1_ratios = recipe->difficulty.l1_ratio.n,
@@ -411,13 +449,14 @@ static enum status score_difficulty(struct run *run, struct error *err)
     default:
         break;
     }
-    if (!request.probe && !request.fit_labels) {
+    if ((!request.probe && !request.fit_labels) ||
+        no_labels(run, request.fit_labels, run->data.n_difficulty)) {
         log_event(run->log, LOG_INFO, "difficulty",
                   "no difficulty probe and no labels: samples are not scored for difficulty");
         return STATUS_OK;
     }
     st = model(score, run, &request, err);
-    if (st)
+    if (st || !score->active)
         return st;
     log_validation(run, "difficulty", &score->probe);
     return check_difficulty(run, err);
@@ -455,6 +494,8 @@ enum status run_scores(struct run *run, struct error *err)
         run->quality.values[row] = NAN;
         run->difficulty.values[row] = NAN;
     }
+    if (!run_wants_vectors(run))
+        return STATUS_OK;
     st = score_quality(run, err);
     if (!st)
         st = score_difficulty(run, err);

@@ -1,0 +1,62 @@
+/*
+ * curator/pipeline_audit.c - the stages of a run over a recipe made from the command line, for the
+ * sake of its report.
+ */
+#include <string.h>
+
+#include "curator/audit.h"
+#include "curator/pipeline.h"
+#include "curator/run.h"
+
+enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
+{
+    static const struct {
+        const char *key, *value;
+    } defaults[] = {
+        {"dedup.near.enabled", "true"},
+        {"decontaminate.action", "flag"},
+        {"on_error.action", "skip"},
+        {"on_error.max_bad", "18446744073709551615"},
+        {"quality.fit_labels", "field"},
+        {"difficulty.fit_labels", "field"},
+        {"difficulty.force", "true"},
+    };
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; !st && i < sizeof(defaults) / sizeof(*defaults); i++)
+        st = settings_set(recipe_schema, recipe, defaults[i].key, defaults[i].value,
+                          (struct setting_origin){.word = "audit"}, err);
+    return st;
+}
+
+enum status pipeline_audit(const struct pipeline_config *config, const struct pipeline_audit *what,
+                           struct text *report, struct error *err)
+{
+    struct run run = {
+        .recipe = config->recipe,
+        .log = config->log,
+        .kernels = config->kernels,
+        .workers = config->workers,
+        .progress = config->progress,
+        .progress_context = config->progress_context,
+    };
+    struct audit audit = {
+        .run = &run,
+        .baseline = what->baseline,
+        .command = what->command,
+        .guessed = what->guessed,
+    };
+    enum status st = run_prepare(&run, config, err);
+
+    if (!st)
+        st = run_stages(&run, err);
+    if (!st && cancel_requested(workers_cancel(config->workers)))
+        st = error_set(err, STATUS_CANCELED, "interrupted");
+    if (!st) {
+        audit.labels = run_labels(&run);
+        st = audit_report_json(&audit, report, err);
+    }
+    audit_release(&audit);
+    run_release(&run);
+    return st;
+}
