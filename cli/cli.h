@@ -124,8 +124,8 @@ MUST_CHECK
 enum status cli_write_figures(const char *output, const struct text *text, struct error *err);
 
 /* The verbs. */
-extern const struct verb verb_bench, verb_demo, verb_check, verb_run, verb_encode, verb_fit,
-    verb_score, verb_cluster, verb_explain, verb_show, verb_labels, verb_ctl, verb_keygen,
+extern const struct verb verb_audit, verb_bench, verb_demo, verb_check, verb_run, verb_encode,
+    verb_fit, verb_score, verb_cluster, verb_explain, verb_show, verb_labels, verb_ctl, verb_keygen,
     verb_serve;
 
 #endif

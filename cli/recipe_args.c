@@ -31,32 +31,64 @@ void recipe_args_flag(struct recipe_args *args, const char *key, const char *val
     args->n_flags++;
 }
 
+/* --set, then the flags that stand for a key. */
+struct overrides {
+    struct recipe_override *items;
+    char **storage; /* [args->set.n] */
+    size_t n;
+};
+
+static void overrides_release(struct overrides *overrides, const struct recipe_args *args)
+{
+    for (size_t i = 0; overrides->storage && i < args->set.n; i++)
+        mem_free(overrides->storage[i]);
+    mem_free(overrides->storage);
+    mem_free(overrides->items);
+}
+
+static enum status overrides_init(struct overrides *overrides, const struct recipe_args *args,
+                                  struct error *err)
+{
+    size_t n = args->set.n;
+    enum status st;
+
+    *overrides = (struct overrides){
+        .items = mem_alloc(n + args->n_flags, sizeof(*overrides->items)),
+        .storage = mem_zalloc(n, sizeof(*overrides->storage)),
+        .n = n + args->n_flags,
+    };
+    if (!overrides->items || !overrides->storage)
+        return error_nomem(err);
+    st = options_overrides(overrides->items, overrides->storage, &args->set, err);
+    for (size_t i = 0; !st && i < args->n_flags; i++) {
+        overrides->items[n + i] =
+            (struct recipe_override){args->flags[i].key, args->flags[i].value, args->flags[i].flag};
+    }
+    return st;
+}
+
 enum status recipe_args_load(struct recipe *recipe, const char *path,
                              const struct recipe_args *args, struct error *err)
 {
-    size_t n = args->set.n;
-    struct recipe_override *overrides = mem_alloc(n + args->n_flags, sizeof(*overrides));
-    char **storage = mem_zalloc(n, sizeof(*storage));
-    enum status st;
+    struct overrides overrides;
+    enum status st = overrides_init(&overrides, args, err);
 
     *recipe = (struct recipe){0};
-    if (!overrides || !storage) {
-        st = error_nomem(err);
-        goto out;
-    }
-    st = options_overrides(overrides, storage, &args->set, err);
-    if (st)
-        goto out;
-    for (size_t i = 0; i < args->n_flags; i++) {
-        overrides[n + i] =
-            (struct recipe_override){args->flags[i].key, args->flags[i].value, args->flags[i].flag};
-    }
-    st = recipe_load(recipe, path, environ, overrides, n + args->n_flags, err);
-out:
-    for (size_t i = 0; storage && i < n; i++)
-        mem_free(storage[i]);
-    mem_free(storage);
-    mem_free(overrides);
+    if (!st)
+        st = recipe_load(recipe, path, environ, overrides.items, overrides.n, err);
+    overrides_release(&overrides, args);
+    return st;
+}
+
+enum status recipe_args_apply(struct recipe *recipe, const struct recipe_args *args,
+                              struct error *err)
+{
+    struct overrides overrides;
+    enum status st = overrides_init(&overrides, args, err);
+
+    if (!st)
+        st = recipe_apply(recipe, NULL, environ, overrides.items, overrides.n, err);
+    overrides_release(&overrides, args);
     return st;
 }
 

@@ -31,6 +31,12 @@ MUST_CHECK
 enum status recipe_args_load(struct recipe *recipe, const char *path,
                              const struct recipe_args *args, struct error *err);
 
+/* The environment, then these, onto a recipe that has its defaults. What is left to do is
+ * recipe_finish(). */
+MUST_CHECK
+enum status recipe_args_apply(struct recipe *recipe, const struct recipe_args *args,
+                              struct error *err);
+
 /* STATUS_INVALID for a --set whose key does not begin with one of `prefixes` (NULL-terminated). */
 MUST_CHECK
 enum status recipe_args_restrict(const struct recipe_args *args, const char *const *prefixes,

@@ -239,8 +239,7 @@ enum status run_prepare(struct run *run, const struct pipeline_config *config, s
 {
     struct recipe *recipe = config->recipe;
     struct sae sae = {0};
-    enum status st =
-        run->folder ? pipeline_check_recipe(recipe, err) : check_audit(recipe, err);
+    enum status st = run->folder ? pipeline_check_recipe(recipe, err) : check_audit(recipe, err);
 
     if (!st)
         st = inputs_expand(recipe, err);

@@ -74,7 +74,8 @@ struct pipeline_audit {
 /*
  * Look at a data set and report, JSON into `report` (docs/report.md); no run folder is made and
  * config->output, mode, render and done are not looked at. Activations and features may be missing.
- * Labels that nothing can be fitted on, malformed rows and ids that repeat are told, not failed for.
+ * Labels that nothing can be fitted on, malformed rows and ids that repeat are told, not failed
+ * for.
  */
 MUST_CHECK
 enum status pipeline_audit(const struct pipeline_config *config, const struct pipeline_audit *what,

@@ -13,12 +13,9 @@ enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
     static const struct {
         const char *key, *value;
     } defaults[] = {
-        {"dedup.near.enabled", "true"},
-        {"decontaminate.action", "flag"},
-        {"on_error.action", "skip"},
-        {"on_error.max_bad", "18446744073709551615"},
-        {"quality.fit_labels", "field"},
-        {"difficulty.fit_labels", "field"},
+        {"dedup.near.enabled", "true"},  {"decontaminate.action", "flag"},
+        {"on_error.action", "skip"},     {"on_error.max_bad", "18446744073709551615"},
+        {"quality.fit_labels", "field"}, {"difficulty.fit_labels", "field"},
         {"difficulty.force", "true"},
     };
     enum status st = STATUS_OK;

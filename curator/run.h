@@ -144,8 +144,8 @@ size_t run_alive(const struct run *run, size_t *rows);
 /* What an interrupted run leaves of a stage, for the next one to go on from. */
 typedef enum status run_step(struct run *run, void *context, struct error *err);
 struct kept_stage {
-    const char *name;   /* of its mark */
-    struct hash128 key; /* what the result depends on */
+    const char *name;                      /* of its mark */
+    struct hash128 key;                    /* what the result depends on */
     bool (*usable)(const struct run *run); /* has what is kept all that is wanted? NULL: always */
     run_step *load, *compute, *save;
 };

@@ -143,9 +143,8 @@ static bool has_centroids(const struct run *run)
 {
     char *path = run_folder_stage(run->folder, STAGE_FILE);
     struct safetensors file = {0};
-    bool has = !run->keep_centroids ||
-               (path && safetensors_open(&file, path, NULL) == STATUS_OK &&
-                safetensors_find(&file, "centroids") != NULL);
+    bool has = !run->keep_centroids || (path && safetensors_open(&file, path, NULL) == STATUS_OK &&
+                                        safetensors_find(&file, "centroids") != NULL);
 
     safetensors_close(&file);
     mem_free(path);

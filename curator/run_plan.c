@@ -39,7 +39,8 @@ static enum status make(struct run *run, struct error *err)
     return st;
 }
 
-/* An audit does not fail where no batch can be made; without vectors there is nothing to plan by. */
+/* An audit does not fail where no batch can be made; without vectors there is nothing to plan by.
+ */
 static enum status make_if_possible(struct run *run, struct error *err)
 {
     struct error why = {0};

@@ -209,8 +209,9 @@ static enum status fit_if_possible(struct score *score, struct run *run,
     }
     log_event(run->log, LOG_WARNING, request->name, "no %s model: %s", request->name, why.message);
     probe_release(&score->probe);
+    mem_free(score->labels);
     mem_free(score->unseen);
-    score->unseen = NULL;
+    score->labels = score->unseen = NULL;
     score->source = NULL;
     score->skipped = mem_strdup(why.message);
     return score->skipped ? STATUS_OK : error_nomem(err);

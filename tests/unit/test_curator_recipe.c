@@ -148,7 +148,7 @@ static void recipe_defaults_are_the_documented_ones(void **state)
     assert_false(r.controls.permute_features);
     assert_int_equal(r.controls.difficulty, CONTROL_PROBE);
     assert_string_equal(r.output.dir, "out/");
-    assert_int_equal(r.output.report, 1);
+    assert_int_equal(r.output.report, REPORT_JSON | REPORT_HTML);
     assert_int_equal(r.output.samples_in_report, 5);
     assert_int_equal(r.output.redact.n, 0);
     assert_int_equal(r.resources.threads, 0);
@@ -323,8 +323,8 @@ static void recipe_checks_what_no_row_can_see(void **state)
            "recipe.yaml: quality: both probe and fit_labels are given, expected one of them");
     refuse("version: 1\ndifficulty: {probe: a, fit_labels: field}\n",
            "recipe.yaml: difficulty: both probe and fit_labels are given, expected one of them");
-    refuse("version: 1\noutput: {report: [json, html]}\n",
-           "recipe.yaml: output.report: the HTML report does not exist in this version, use json");
+    refuse("version: 1\noutput: {redact: [prompt, ids]}\n",
+           "recipe.yaml: output.redact: unknown field 'ids', expected prompt, answer, id or source");
 }
 
 /* Two keys of one name in the environment could not both be set. */
