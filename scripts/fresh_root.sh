@@ -10,8 +10,8 @@
 #   MIRROR=URL   where debootstrap fetches from; by default what this machine's own apt uses
 #
 # The new root reaches packages the way this machine does: apt's sources, keys, proxy, resolver and
-# npm's registry are copied from here, so no host is named in this file. It lies under TMPDIR and is deleted at
-# the end; the mounts live in a mount namespace of their own and vanish with it.
+# npm's registry are copied from here, so no host is named in this file. It lies under TMPDIR and is
+# deleted at the end; the mounts live in a mount namespace of their own and vanish with it.
 set -eu
 
 if [ "${FRESH_ROOT_INSIDE:-}" != yes ]; then

@@ -324,7 +324,8 @@ static void recipe_checks_what_no_row_can_see(void **state)
     refuse("version: 1\ndifficulty: {probe: a, fit_labels: field}\n",
            "recipe.yaml: difficulty: both probe and fit_labels are given, expected one of them");
     refuse("version: 1\noutput: {redact: [prompt, ids]}\n",
-           "recipe.yaml: output.redact: unknown field 'ids', expected prompt, answer, id or source");
+           "recipe.yaml: output.redact: unknown field 'ids', expected prompt, answer, id or "
+           "source");
 }
 
 /* Two keys of one name in the environment could not both be set. */
