@@ -48,7 +48,7 @@ enum axis_kind {
 };
 
 /* Sentence: what is to be seen, in words; NULL or "" for none. Both are also the chart's <title>
- * and <desc>. */
+ * and <desc>, and borrowed until figure_end(). */
 void figure_begin(struct page *page, const char *title, const char *sentence);
 void figure_table_begin(struct page *page);
 void figure_table_end(struct page *page);
@@ -79,7 +79,7 @@ struct histogram {
     size_t n_marks;
     double band_lo, band_hi; /* shaded, where band_lo < band_hi */
     const char *band_words;
-    const char *bars_class; /* for a script, or NULL: the svg's */
+    const char *hook; /* an id for a script to find the chart by; NULL: none */
 };
 void chart_histogram(struct page *page, const struct histogram *h);
 
@@ -89,11 +89,10 @@ void chart_histogram(struct page *page, const struct histogram *h);
  */
 void chart_histogram_json(struct page *page, const struct json *node, struct histogram h);
 
-/* Horizontal bars with their words before and their number behind. */
+/* Horizontal bars, each under its name and its number. */
 struct bar {
     const char *name; /* from outside: cut and escaped */
     double value;
-    double part;      /* of value, filled darker, 0 .. value; NaN: no parts */
     const char *note; /* behind the number, or NULL */
 };
 void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
@@ -141,16 +140,14 @@ void chart_calibration(struct page *page, enum chart_width width, const char *x_
 struct heat {
     enum chart_width width;
     const char *x_title, *y_title;
-    const char *const *x_names;      /* [columns], or NULL: x_edges */
-    const char *const *y_names;      /* [rows], or NULL: y_edges; row 0 is the top with names, the
-                                        bottom with edges */
-    const double *x_edges, *y_edges; /* [columns + 1], [rows + 1] */
-    const double *values;            /* [rows, columns]; NaN: blank */
+    const double *x_edges;      /* [columns + 1] */
+    const double *y_edges;      /* [rows + 1], row 0 at the bottom; or NULL: */
+    const char *const *y_names; /* [rows], row 0 at the top */
+    const double *values;       /* [rows, columns]; NaN and 0: blank */
     size_t rows, columns;
-    enum axis_kind kind; /* of the numbers in the fields */
-    const char *meaning; /* of the colours, for their scale: "share of the source" */
+    const char *meaning; /* of the numbers: "samples" */
 };
-/* Numbers are written in the fields where they are large enough to hold them. */
+/* For fields too many for numbers; with few rows and columns of names take table_heat(). */
 void chart_heat(struct page *page, const struct heat *heat);
 
 struct hexagon {
@@ -159,7 +156,14 @@ struct hexagon {
     int group;         /* its colour, s0 .. s7; < 0: grey */
     const char *words; /* for the read-out, may be NULL */
 };
-void chart_hexagons(struct page *page, const struct hexagon *cells, size_t n, double dx, double dy);
+/* Words at a place of the map: the number of a cluster. */
+struct map_label {
+    double x, y;
+    const char *words;
+};
+/* Cells as docs/report.md has them: dx between neighbours in a row, dy between rows. */
+void chart_hexagons(struct page *page, const struct hexagon *cells, size_t n, double dx, double dy,
+                    const struct map_label *labels, size_t n_labels);
 
 /* ---- Small ---- */
 

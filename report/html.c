@@ -527,6 +527,17 @@ void table_value(struct table *table, double x)
     table_words(table, number_value(x).s);
 }
 
+void table_heat(struct table *table, const char *number, double part)
+{
+    int class = part >= 1 ? 9 : part > 0 ? (int)(10 * part) : -1;
+
+    if (class < 0)
+        text_appendf(&table->page->out, "<td class=\"n\">%s</td>", number);
+    else
+        text_appendf(&table->page->out, "<td class=\"n heat h%d\">%s</td>", class, number);
+    table->at++;
+}
+
 void table_name(struct table *table, const struct json *node)
 {
     table_cell_begin(table);

@@ -34,7 +34,8 @@ struct page {
     const struct json *report; /* the whole of it: a section may look at others, findings too */
     size_t limit;              /* what out.length may reach in this section: page_keep() */
     size_t left_out;           /* things that did not fit; the section's end says so */
-    unsigned ids;              /* given to charts and tables so far */
+    unsigned ids;              /* given to charts so far */
+    const char *figure_title, *figure_sentence; /* of the open figure, for its charts */
 };
 
 /*
@@ -167,6 +168,8 @@ bool table_row(struct table *table); /* begins a row; false: there is no room fo
 void table_count(struct table *table, double n);
 void table_share(struct table *table, double share);
 void table_value(struct table *table, double x);
+/* A field of a heat table: its number on a colour by `part`, 0 .. 1, of the most; NaN: none. */
+void table_heat(struct table *table, const char *number, double part);
 void table_name(struct table *table, const struct json *node); /* html_name() */
 void table_words(struct table *table, const char *words);      /* our own */
 void table_cell_begin(struct table *table); /* HTML of the caller's between the two */
