@@ -11,7 +11,7 @@
 #include "cli/cli.h"
 #include "cli/demo_data.h"
 #include "cli/recipe_args.h"
-#include "cli/run_record.h"
+#include "curator/run_record.h"
 #include "clustering/validity.h"
 #include "curator/pipeline.h"
 #include "report/report.h"

@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 #include "cli/feature_input.h"
 #include "cli/label_names.h"
-#include "cli/run_record.h"
+#include "curator/run_record.h"
 #include "curator/feature_view.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"

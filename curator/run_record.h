@@ -1,17 +1,21 @@
 /*
- * cli/run_record.h - a finished run folder, read back: what `explain` and `demo` need of it.
+ * curator/run_record.h - a finished run folder, read back: what comparisons, `explain` and
+ * `demo` need of it.
  */
-#ifndef CLI_RUN_RECORD_H
-#define CLI_RUN_RECORD_H
+#ifndef CURATOR_RUN_RECORD_H
+#define CURATOR_RUN_RECORD_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
 /* One line of scores.jsonl. */
 struct run_row {
-    char *id;             /* as JSON text */
+    char *id; /* as JSON text */
+    uint64_t key;
+    bool has_key;         /* malformed rows have none */
     char *stage, *reason; /* reason NULL: none */
     bool kept, conflicting_answer;
     double quality, difficulty;    /* NaN: none */

@@ -1,6 +1,7 @@
-#include "cli/run_record.h"
+#include "curator/run_record.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -30,12 +31,29 @@ static long member_long(const struct json *row, const char *key)
     return json_i64(json_member(row, key), &x) ? (long)x : -1;
 }
 
-static char *member_copy(const struct json *row, const char *key)
+/* *copy stays NULL where there is no such text. */
+static enum status member_copy(char **copy, const struct json *row, const char *key,
+                               struct error *err)
 {
     size_t n;
     const char *s = json_string(json_member(row, key), &n);
 
-    return s ? mem_strndup(s, n) : NULL;
+    if (!s)
+        return STATUS_OK;
+    *copy = mem_strndup(s, n);
+    return *copy ? STATUS_OK : error_nomem(err);
+}
+
+/* 16 hex digits. */
+static bool member_key(const struct json *row, uint64_t *key)
+{
+    size_t n;
+    const char *s = json_string(json_member(row, "key"), &n);
+
+    if (!s || n != 16 || strspn(s, "0123456789abcdef") != 16)
+        return false;
+    *key = strtoull(s, NULL, 16);
+    return true;
 }
 
 static enum status read_row(struct run_row *row, const struct json *json, struct error *err)
@@ -43,14 +61,7 @@ static enum status read_row(struct run_row *row, const struct json *json, struct
     struct text id = {0};
     enum status st;
 
-    json_print(json_member(json, "id"), &id);
-    st = text_check(&id, err);
-    if (st)
-        return st;
     *row = (struct run_row){
-        .id = mem_strdup(id.length ? text_string(&id) : "null"),
-        .stage = member_copy(json, "stage"),
-        .reason = member_copy(json, "reason"),
         .kept = json_bool(json_member(json, "kept")),
         .conflicting_answer = json_length(json_member(json, "flags")) > 0,
         .quality = json_double(json_member(json, "quality")),
@@ -59,11 +70,22 @@ static enum status read_row(struct run_row *row, const struct json *json, struct
         .batch = member_long(json, "batch"),
         .position = member_long(json, "position"),
     };
+    row->has_key = member_key(json, &row->key);
+    json_print(json_member(json, "id"), &id);
+    st = text_check(&id, err);
+    if (!st) {
+        row->id = mem_strdup(id.length ? text_string(&id) : "null");
+        st = row->id ? STATUS_OK : error_nomem(err);
+    }
+    if (!st)
+        st = member_copy(&row->stage, json, "stage", err);
+    if (!st)
+        st = member_copy(&row->reason, json, "reason", err);
+    if (!st && !row->stage)
+        st = error_set(err, STATUS_FORMAT, "'stage' is missing");
+    if (st)
+        row_release(row);
     text_release(&id);
-    if (row->id && row->stage)
-        return STATUS_OK;
-    st = row->id ? error_set(err, STATUS_FORMAT, "'stage' is missing") : error_nomem(err);
-    row_release(row);
     return st;
 }
 
