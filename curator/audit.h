@@ -40,7 +40,8 @@ struct audit {
     const struct run *run;
     const struct label_table *labels; /* NULL without */
     const char *baseline;             /* folder of an earlier report, or NULL */
-    const char *command;              /* as typed, or NULL: `saerl run` of the lock */
+    const char *command;              /* as typed, but for what cannot change the report (-o,
+                                         --threads, --json); NULL: `saerl run` of the lock */
     bool guessed;                     /* input.fields were guessed from the data */
     struct findings findings;
     struct text measures; /* members, each with its comma */
@@ -88,6 +89,10 @@ enum status audit_label(const struct audit *audit, uint32_t latent, struct text 
  */
 void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out);
 
+/* The same with texts of at most `bytes_max` bytes, for long lists. */
+void audit_card_cut(const struct audit *audit, size_t row, const char *note, size_t bytes_max,
+                    struct text *out);
+
 /* The name of member and a list of cards: ,"name":[...] of at most samples_in_report of rows [n].
  */
 void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
@@ -105,6 +110,9 @@ bool audit_may_show(const struct audit *audit, const char *field);
  */
 void audit_prompt_text(const struct audit *audit, size_t row, size_t bytes_max, struct text *out,
                        size_t *clipped);
+
+/* The last part of a path as a JSON string; what is no UTF-8 becomes U+FFFD. */
+void audit_file_name(const char *path, struct text *out);
 
 /* The name of a source as a JSON string, or null where it may not be shown. */
 void audit_source_name(const struct audit *audit, size_t source, struct text *out);

@@ -65,6 +65,28 @@ void audit_source_name(const struct audit *audit, size_t source, struct text *ou
     text_append_json_string(out, dataset_bytes(&audit->run->data, name), name.length);
 }
 
+void audit_file_name(const char *path, struct text *out)
+{
+    size_t end = strlen(path), begin, valid;
+    struct text name = {0};
+
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    /* Names of files are bytes; JSON is UTF-8. */
+    while ((valid = text_utf8_valid(path + begin, end - begin)) < end - begin) {
+        text_append_n(&name, path + begin, valid);
+        text_append(&name, "\xef\xbf\xbd");
+        begin += valid + 1;
+    }
+    text_append_n(&name, path + begin, end - begin);
+    text_append_json_string(out, text_string(&name), name.length);
+    out->failed |= name.failed;
+    text_release(&name);
+}
+
 void audit_absent(struct text *out, const char *why)
 {
     text_append(out, "{\"absent\":");
@@ -93,7 +115,7 @@ enum status audit_label(const struct audit *audit, uint32_t latent, struct text 
     return label_table_find_json(audit->labels, latent, out, err);
 }
 
-static void append_texts(const struct audit *audit, size_t row, struct text *out)
+static void append_texts(const struct audit *audit, size_t row, size_t bytes_max, struct text *out)
 {
     struct text prompt = {0};
     size_t clipped = 0;
@@ -102,7 +124,7 @@ static void append_texts(const struct audit *audit, size_t row, struct text *out
         text_append(out, ",\"text\":null,\"clipped\":0");
         return;
     }
-    audit_prompt_text(audit, row, AUDIT_TEXT_BYTES, &prompt, &clipped);
+    audit_prompt_text(audit, row, bytes_max, &prompt, &clipped);
     text_append(out, ",\"text\":");
     text_append_json_string(out, text_string(&prompt), prompt.length);
     text_appendf(out, ",\"clipped\":%zu", clipped);
@@ -129,6 +151,12 @@ static void append_redacted(const struct audit *audit, struct text *out)
 
 void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out)
 {
+    audit_card_cut(audit, row, note, AUDIT_TEXT_BYTES, out);
+}
+
+void audit_card_cut(const struct audit *audit, size_t row, const char *note, size_t bytes_max,
+                    struct text *out)
+{
     const struct run *run = audit->run;
     const struct sample *s = &run->data.samples[row];
     const struct verdict *v = &run->verdicts[row];
@@ -143,7 +171,7 @@ void audit_card(const struct audit *audit, size_t row, const char *note, struct 
         text_append_json_string(out, dataset_bytes(&run->data, s->source), s->source.length);
     else
         text_append(out, "null");
-    append_texts(audit, row, out);
+    append_texts(audit, row, bytes_max, out);
     text_appendf(out, ",\"kept\":%s,\"reason\":", verdict_alive(v) ? "true" : "false");
     if (v->reason == REASON_NONE)
         text_append(out, "null");
