@@ -1,12 +1,239 @@
 /*
- * curator/audit_sketch.c - what a later comparison needs.
+ * curator/audit_sketch.c - member `sketch` of a report: what a comparison with this data set needs
+ * once the data are gone (curator/comparison.h). It holds no text but the names of sources.
  */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "curator/audit.h"
+#include "curator/comparison.h"
+#include "curator/feature_view.h"
+#include "curator/histogram.h"
+#include "curator/words.h"
+
+static_assert(SKETCH_SOURCES_MAX == AUDIT_SOURCES_MAX, "a sketch holds what an audit tells");
+
+/* One value a row, NaN where there is none. */
+typedef enum status fill_column(const struct run *run, double *values, struct error *err);
+
+static enum status fill_words(const struct run *run, double *values, struct error *err)
+{
+    struct words words = {0};
+    enum status st = STATUS_OK;
+
+    for (size_t row = 0; !st && row < run->data.n; row++) {
+        const struct sample *s = &run->data.samples[row];
+
+        values[row] = NAN;
+        if (s->problem.length)
+            continue;
+        st = words_split(&words,
+                         (struct text_view){dataset_bytes(&run->data, s->prompt), s->prompt.length},
+                         err);
+        values[row] = (double)words.n;
+    }
+    words_release(&words);
+    return st;
+}
+
+static enum status fill_tokens(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = run->features.tokens_used && run->has_vector[row]
+                          ? (double)run->features.tokens_used[row]
+                          : NAN;
+    return STATUS_OK;
+}
+
+static void copy_score(const struct run *run, const struct score *score, double *values)
+{
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = score->values ? score->values[row] : NAN;
+}
+
+static enum status fill_quality(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    copy_score(run, &run->quality, values);
+    return STATUS_OK;
+}
+
+static enum status fill_difficulty(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    copy_score(run, &run->difficulty, values);
+    return STATUS_OK;
+}
+
+static enum status fill_pass_rate(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = run->data.samples[row].pass_rate;
+    return STATUS_OK;
+}
+
+static enum status fill_recon(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = run->features.recon_mean && run->has_vector[row]
+                          ? (double)run->features.recon_mean[row]
+                          : NAN;
+    return STATUS_OK;
+}
+
+static enum status fill_active(const struct run *run, double *values, struct error *err)
+{
+    const int64_t *indptr = run->features.indptr;
+
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = run->features.d_sae && run->has_vector[row]
+                          ? (double)(indptr[row + 1] - indptr[row])
+                          : NAN;
+    return STATUS_OK;
+}
+
+static enum status append_distribution(const struct run *run, const char *name, fill_column *fill,
+                                       double *values, struct text *out, struct error *err)
+{
+    double *sorted = NULL;
+    size_t n = 0;
+    enum status st = fill(run, values, err);
+
+    if (!st)
+        st = quantiles_sort(&sorted, &n, values, run->data.n, err);
+    if (!st && n > 0) {
+        text_appendf(out, "%s{\"name\":\"%s\",\"n\":%zu,\"quantiles\":", out->length > 1 ? "," : "",
+                     name, n);
+        quantiles_print(sorted, n, SKETCH_QUANTILES, out);
+        text_append_char(out, '}');
+    }
+    mem_free(sorted);
+    return st;
+}
+
+static enum status append_distributions(const struct run *run, struct text *out, struct error *err)
+{
+    static fill_column *const columns[SKETCH_COUNT] = {
+        [SKETCH_WORDS] = fill_words,           [SKETCH_TOKENS] = fill_tokens,
+        [SKETCH_QUALITY] = fill_quality,       [SKETCH_DIFFICULTY] = fill_difficulty,
+        [SKETCH_PASS_RATE] = fill_pass_rate,   [SKETCH_RECON] = fill_recon,
+        [SKETCH_ACTIVE_LATENTS] = fill_active,
+    };
+    double *values = mem_alloc(run->data.n, sizeof(*values));
+    struct text list = {0};
+    enum status st = values ? STATUS_OK : error_nomem(err);
+
+    text_append_char(&list, '[');
+    for (size_t i = 0; !st && i < SKETCH_COUNT; i++)
+        st = append_distribution(run, sketch_names[i], columns[i], values, &list, err);
+    text_append(out, "{\"distributions\":");
+    text_append_n(out, text_string(&list), list.length);
+    text_append_char(out, ']');
+    out->failed |= list.failed;
+    text_release(&list);
+    mem_free(values);
+    return st;
+}
+
+static void append_sources(const struct audit *audit, struct text *out)
+{
+    if (!audit_may_show(audit, "source")) {
+        text_append(out, ",\"sources\":null,\"sources_beyond\":null");
+        return;
+    }
+    text_append(out, ",\"sources\":[");
+    for (size_t i = 0; i < audit->n_sources; i++) {
+        text_append(out, i ? ",{\"source\":" : "{\"source\":");
+        audit_source_name(audit, i, out);
+        text_appendf(out, ",\"rows\":%zu}", audit->source_rows[i]);
+    }
+    text_appendf(out, "],\"sources_beyond\":%zu", audit->sources_beyond);
+}
+
+struct latent_count {
+    uint32_t latent, count;
+};
+
+static int compare_counts(const void *a, const void *b)
+{
+    const struct latent_count *x = a, *y = b;
+
+    if (x->count != y->count)
+        return x->count > y->count ? -1 : 1;
+    return x->latent < y->latent ? -1 : x->latent > y->latent;
+}
+
+static int compare_latents(const void *a, const void *b)
+{
+    const struct latent_count *x = a, *y = b;
+
+    return x->latent < y->latent ? -1 : x->latent > y->latent;
+}
+
+static void append_counts(const struct run *run, const struct latent_count *counts, size_t n,
+                          struct text *out)
+{
+    size_t rows = 0;
+
+    for (size_t row = 0; row < run->data.n; row++)
+        rows += run->has_vector[row];
+    text_appendf(out, ",\"latents\":{\"rows\":%zu,\"d_sae\":%zu", rows, run->features.d_sae);
+    audit_member_text(out, "sae_hash", run->features.sae_hash);
+    text_append(out, ",\"latent\":[");
+    for (size_t i = 0; i < n; i++)
+        text_appendf(out, "%s%u", i ? "," : "", counts[i].latent);
+    text_append(out, "],\"count\":[");
+    for (size_t i = 0; i < n; i++)
+        text_appendf(out, "%s%u", i ? "," : "", counts[i].count);
+    text_append(out, "]}");
+}
+
+/* How many samples have each latent, for those that most have, by number. */
+static enum status append_latents(const struct run *run, struct text *out, struct error *err)
+{
+    struct csr_view x;
+    struct latent_count *counts;
+    size_t n = 0;
+
+    if (run->features.d_sae == 0) {
+        text_append(out, ",\"latents\":null");
+        return STATUS_OK;
+    }
+    counts = mem_alloc(run->features.d_sae, sizeof(*counts));
+    if (!counts)
+        return error_nomem(err);
+    for (uint32_t i = 0; i < run->features.d_sae; i++)
+        counts[i] = (struct latent_count){.latent = i};
+    x = feature_view(&run->features);
+    for (size_t row = 0; row < x.rows; row++) {
+        struct sparse_row r = csr_view_row(x, row);
+
+        for (size_t i = 0; run->has_vector[row] && i < r.n; i++)
+            counts[r.indices[i]].count++;
+    }
+    qsort(counts, run->features.d_sae, sizeof(*counts), compare_counts);
+    while (n < run->features.d_sae && n < SKETCH_LATENTS_MAX && counts[n].count > 0)
+        n++;
+    if (n > 0)
+        qsort(counts, n, sizeof(*counts), compare_latents);
+    append_counts(run, counts, n, out);
+    mem_free(counts);
+    return STATUS_OK;
+}
 
 enum status audit_sketch(struct audit *audit, struct text *out, struct error *err)
 {
-    (void)audit;
-    (void)err;
-    text_append(out, "null");
-    return STATUS_OK;
+    enum status st = append_distributions(audit->run, out, err);
+
+    append_sources(audit, out);
+    if (!st)
+        st = append_latents(audit->run, out, err);
+    text_append_char(out, '}');
+    return st;
 }
