@@ -38,23 +38,31 @@ struct near_config {
 /*
  * Near duplicates: MinHash (Broder 1997) with banding finds candidates, the true Jaccard similarity
  * of the shingle sets decides each. Groups are connected components; the first of a group stays:
- * partner[i] is that first sample, similarity[i] the Jaccard value of the pair that tied i to its
- * group: the largest of those compared, which among candidates of up to 32 texts are all. Words:
- * those of curator/words.h. Texts without words match
- * nothing. Config values are above 0, jaccard at most 1.
+ * partner[i] is that first sample. nearest[i] is the sample of the group that i is most like of
+ * those it was compared with, which among candidates of up to 32 texts are all; similarity[i] the
+ * Jaccard value of the two. (A group may be a chain: i need not be like its first sample.) Samples
+ * that stay have similarity 0, and if others are in their group, a nearest. Words: those of
+ * curator/words.h. Texts without words match nothing. Config values are above 0, jaccard at most 1.
  *
  * Signatures are cut into bands as long as leaves a pair at the threshold a chance above 0.999 to
  * be found (0.8 and 128 permutations: 25 bands of 5, 0.99995), into single values where the
- * permutations do not suffice.
+ * permutations do not suffice. Texts that share a bucket with more than 32 are searched by
+ * curator/similar_sets.h instead, which misses none.
  *
  * STATUS_NOMEM, STATUS_CANCELED. Cost: 8 bytes a shingle and a band; permutations times shingles,
- * then one comparison for each candidate and group. Texts that are all alike cost one each; many
- * texts a little less alike than the threshold can cost a comparison for every pair.
+ * then one comparison for each candidate and group. Texts that are all alike cost one each, and
+ * what they have in common with all others costs nothing.
  */
 MUST_CHECK
-enum status duplicates_near(size_t *partner, double *similarity, const struct text_view *texts,
-                            size_t n, const struct near_config *config, struct workers *workers,
+enum status duplicates_near(size_t *partner, size_t *nearest, double *similarity,
+                            const struct text_view *texts, size_t n,
+                            const struct near_config *config, struct workers *workers,
                             struct error *err);
+
+/* The Jaccard similarity of two texts as above; 0 if one has no words. STATUS_NOMEM. */
+MUST_CHECK
+enum status duplicates_jaccard(double *similarity, struct text_view a, struct text_view b,
+                               size_t shingle, struct error *err);
 
 /*
  * SAE-space duplicates: within a cluster, a row with cosine >= `cosine` to an earlier row that

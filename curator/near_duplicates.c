@@ -4,53 +4,42 @@
  */
 #include <assert.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "curator/duplicates.h"
+#include "curator/similar_sets.h"
 #include "curator/words.h"
 
 enum {
     TEXTS_PER_RANGE = 64,
-    /* Up to here every pair of a bucket is compared; in larger ones only what may join groups. */
+    /* Up to here every pair of a bucket is compared; the sets of larger ones are crowded. */
     BUCKET_ALL_PAIRS = 32,
-    BITMAP_WORDS = 4,
 };
 
 /* A pair at the threshold shall share a bucket at least so often. */
 #define RECALL 0.999
 
-/* The set of shingles of a text, as ascending 64-bit hashes. */
-struct set {
-    uint64_t *hashes;
-    size_t n;
-    /* Bit h mod 256 for each hash h: bounds the intersection of two sets without reading them. */
-    uint64_t bitmap[BITMAP_WORDS];
-};
-
 struct near {
     const struct text_view *texts;
     size_t n;
     const struct near_config *config;
-    double shared_min;   /* elements two sets must share, as a part of their sizes' sum */
     struct words *words; /* [workers] */
 
     /* Per text. */
     size_t *offsets; /* [n + 1], of its shingles in `hashes`, where there is room for repeats */
     uint64_t *hashes;
-    struct set *sets;
+    struct hash_set *sets;
     struct hash128 *contents;
     size_t *first; /* first text of the same set, DUPLICATE_NONE without words */
 
     /* Per distinct set. */
     size_t *texts_of; /* its first text, ascending */
     size_t n_sets;
-    size_t *parents; /* groups as trees; the root is the lowest member */
-    double *nearest; /* largest similarity met */
-    size_t *links;   /* chains of a bucket */
+    const struct hash_set **distinct;
+    struct similar_sets similar;
+    unsigned char *crowded; /* was in a bucket too large to compare all its pairs */
 
     uint64_t *multipliers, *addends; /* [permutations] */
     uint64_t *signatures;            /* [workers, permutations] */
@@ -81,6 +70,28 @@ static int compare_u64(const void *pa, const void *pb)
     return (*a > *b) - (*a < *b);
 }
 
+/* The words' shingles into set->hashes, where there is room for set->n of them. */
+static void fill_set(struct hash_set *set, const struct words *words, size_t shingle)
+{
+    size_t n_distinct = 0;
+
+    for (size_t s = 0; s < set->n; s++) {
+        struct text_view run = words_run(words, s, shingle);
+
+        set->hashes[s] = hash64(run.bytes, run.length, 0);
+    }
+    qsort(set->hashes, set->n, sizeof(*set->hashes), compare_u64);
+    for (size_t s = 0; s < set->n; s++) {
+        uint64_t h = set->hashes[s];
+
+        if (n_distinct > 0 && h == set->hashes[n_distinct - 1])
+            continue;
+        set->hashes[n_distinct++] = h;
+        hash_set_mark(set, h);
+    }
+    set->n = n_distinct;
+}
+
 static enum status collect_shingles(void *context, unsigned worker, size_t begin, size_t end,
                                     struct error *err)
 {
@@ -88,28 +99,13 @@ static enum status collect_shingles(void *context, unsigned worker, size_t begin
     struct words *words = &near->words[worker];
 
     for (size_t i = begin; i < end; i++) {
-        struct set *set = &near->sets[i];
-        size_t n_distinct = 0;
+        struct hash_set *set = &near->sets[i];
         enum status st = words_split(words, near->texts[i], err);
 
         if (st)
             return st;
         set->hashes = near->hashes + near->offsets[i];
-        for (size_t s = 0; s < set->n; s++) {
-            struct text_view run = words_run(words, s, near->config->shingle);
-
-            set->hashes[s] = hash64(run.bytes, run.length, 0);
-        }
-        qsort(set->hashes, set->n, sizeof(*set->hashes), compare_u64);
-        for (size_t s = 0; s < set->n; s++) {
-            uint64_t h = set->hashes[s];
-
-            if (n_distinct > 0 && h == set->hashes[n_distinct - 1])
-                continue;
-            set->hashes[n_distinct++] = h;
-            set->bitmap[h / 64 % BITMAP_WORDS] |= UINT64_C(1) << (h % 64);
-        }
-        set->n = n_distinct;
+        fill_set(set, words, near->config->shingle);
         near->contents[i] = hash128(set->hashes, set->n * sizeof(*set->hashes));
     }
     return STATUS_OK;
@@ -185,7 +181,7 @@ static enum status sign(void *context, unsigned worker, size_t begin, size_t end
 
     (void)err;
     for (size_t i = begin; i < end; i++) {
-        const struct set *set = &near->sets[near->texts_of[i]];
+        const struct hash_set *set = near->distinct[i];
 
         for (size_t p = 0; p < permutations; p++)
             signature[p] = UINT64_MAX;
@@ -202,96 +198,9 @@ static enum status sign(void *context, unsigned worker, size_t begin, size_t end
     return STATUS_OK;
 }
 
-static size_t find_root(struct near *near, size_t i)
-{
-    while (near->parents[i] != i) {
-        near->parents[i] = near->parents[near->parents[i]];
-        i = near->parents[i];
-    }
-    return i;
-}
-
-static double jaccard(const struct set *a, const struct set *b)
-{
-    size_t i = 0, j = 0, shared = 0;
-
-    while (i < a->n && j < b->n) {
-        uint64_t x = a->hashes[i], y = b->hashes[j];
-
-        shared += x == y;
-        i += x <= y;
-        j += y <= x;
-    }
-    return (double)shared / (double)(a->n + b->n - shared);
-}
-
-/* Bits in which two bitmaps differ. By hand: the popcount instruction is not in every x86-64. */
-static size_t bitmap_distance(const uint64_t *a, const uint64_t *b)
-{
-    const uint64_t pairs = 0x5555555555555555u, nibbles = 0x3333333333333333u;
-    const uint64_t bytes = 0x0f0f0f0f0f0f0f0fu, shorts = 0x00ff00ff00ff00ffu;
-    uint64_t sum = 0; /* bytes of at most 8 BITMAP_WORDS */
-
-    for (int w = 0; w < BITMAP_WORDS; w++) {
-        uint64_t x = a[w] ^ b[w];
-
-        x -= (x >> 1) & pairs;
-        x = (x & nibbles) + ((x >> 2) & nibbles);
-        sum += (x + (x >> 4)) & bytes;
-    }
-    sum = (sum & shorts) + ((sum >> 8) & shorts);
-    return (size_t)((sum * 0x0001000100010001u) >> 48);
-}
-
-/*
- * Can the similarity s of two sets reach the threshold t? A bit in which the bitmaps differ is an
- * element that one set has alone, which bounds the elements both have; s >= t takes
- * t / (1 + t) (|a| + |b|) of them. The slack is for rounding: the true similarity decides.
- */
-static bool may_reach(const struct near *near, const struct set *a, const struct set *b)
-{
-    size_t total = a->n + b->n;
-    size_t smaller = a->n < b->n ? a->n : b->n;
-    size_t shared = (total - bitmap_distance(a->bitmap, b->bitmap)) / 2;
-
-    if (shared > smaller)
-        shared = smaller;
-    return (double)shared >= near->shared_min * (double)total;
-}
-
-/* Compare two sets; if they are similar, their groups become one. */
-static bool compare_pair(struct near *near, size_t i, size_t j)
-{
-    const struct set *a = &near->sets[near->texts_of[i]], *b = &near->sets[near->texts_of[j]];
-    size_t root_i, root_j;
-    double s;
-
-    if (!may_reach(near, a, b))
-        return false;
-    s = jaccard(a, b);
-    if (s < near->config->jaccard)
-        return false;
-    if (s > near->nearest[i])
-        near->nearest[i] = s;
-    if (s > near->nearest[j])
-        near->nearest[j] = s;
-    root_i = find_root(near, i);
-    root_j = find_root(near, j);
-    if (root_i < root_j)
-        near->parents[root_j] = root_i;
-    else
-        near->parents[root_i] = root_j;
-    return true;
-}
-
 struct entry {
     uint64_t band;
     size_t set;
-};
-
-/* Sets of one bucket that are known to be of one group, linked by near->links. */
-struct chain {
-    size_t head, tail;
 };
 
 static int compare_entries(const void *pa, const void *pb)
@@ -303,70 +212,32 @@ static int compare_entries(const void *pa, const void *pb)
     return (a->set > b->set) - (a->set < b->set);
 }
 
-static void compare_all_pairs(struct near *near, const struct entry *bucket, size_t n)
+/*
+ * A bucket that is small gives up its pairs. One that is large holds texts which have so much in
+ * common - an instruction before each prompt, a template - that nearly every pair would be a
+ * candidate: its sets are left for similar_sets_join().
+ */
+static void match_bucket(struct near *near, const struct entry *bucket, size_t n)
 {
+    if (n > BUCKET_ALL_PAIRS) {
+        for (size_t i = 0; i < n; i++)
+            near->crowded[bucket[i].set] = 1;
+        return;
+    }
     for (size_t i = 1; i < n; i++)
         for (size_t j = 0; j < i; j++)
-            compare_pair(near, bucket[j].set, bucket[i].set);
-}
-
-/* Is `set` of the chain's group, or similar to one of the chain? */
-static bool belongs_to_chain(struct near *near, struct chain chain, size_t set)
-{
-    if (find_root(near, chain.head) == find_root(near, set))
-        return true;
-    for (size_t i = chain.head;; i = near->links[i]) {
-        if (compare_pair(near, i, set))
-            return true;
-        if (i == chain.tail)
-            return false;
-    }
-}
-
-/*
- * A large bucket: each set in turn meets the groups among those before it, and leaves a group at
- * the first hit. No pair that could join two groups is passed over, yet a bucket of texts that are
- * all alike costs one comparison each. chains [n] is scratch.
- */
-static enum status link_bucket(struct near *near, const struct entry *bucket, size_t n,
-                               struct chain *chains, const struct cancel *cancel, struct error *err)
-{
-    size_t n_chains = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        struct chain own = {.head = bucket[i].set, .tail = bucket[i].set};
-        size_t n_kept = 0;
-
-        if (cancel_requested(cancel))
-            return error_set(err, STATUS_CANCELED, "interrupted");
-        for (size_t c = 0; c < n_chains; c++) {
-            if (!belongs_to_chain(near, chains[c], bucket[i].set)) {
-                chains[n_kept++] = chains[c];
-                continue;
-            }
-            near->links[chains[c].tail] = own.head;
-            own.head = chains[c].head;
-        }
-        chains[n_kept++] = own;
-        n_chains = n_kept;
-    }
-    return STATUS_OK;
+            similar_sets_compare(&near->similar, bucket[j].set, bucket[i].set);
 }
 
 static enum status match_bands(struct near *near, const struct cancel *cancel, struct error *err)
 {
     struct entry *entries = mem_alloc(near->n_sets, sizeof(*entries));
-    struct chain *chains = mem_alloc(near->n_sets, sizeof(*chains));
-    enum status st = STATUS_OK;
+    enum status st = entries ? STATUS_OK : error_nomem(err);
 
-    if (!entries || !chains) {
-        st = error_nomem(err);
-        goto out;
-    }
-    for (size_t b = 0; b < near->n_bands; b++) {
+    for (size_t b = 0; !st && b < near->n_bands; b++) {
         if (cancel_requested(cancel)) {
             st = error_set(err, STATUS_CANCELED, "interrupted");
-            goto out;
+            break;
         }
         for (size_t i = 0; i < near->n_sets; i++)
             entries[i] = (struct entry){.band = near->bands[b * near->n_sets + i], .set = i};
@@ -374,17 +245,10 @@ static enum status match_bands(struct near *near, const struct cancel *cancel, s
         for (size_t begin = 0, end; begin < near->n_sets; begin = end) {
             for (end = begin + 1; end < near->n_sets && entries[end].band == entries[begin].band;)
                 end++;
-            if (end - begin <= BUCKET_ALL_PAIRS)
-                compare_all_pairs(near, entries + begin, end - begin);
-            else
-                st = link_bucket(near, entries + begin, end - begin, chains, cancel, err);
-            if (st)
-                goto out;
+            match_bucket(near, entries + begin, end - begin);
         }
     }
-out:
     mem_free(entries);
-    mem_free(chains);
     return st;
 }
 
@@ -397,20 +261,23 @@ static enum status match_sets(struct near *near, struct workers *workers, struct
     near->multipliers = mem_alloc(permutations, sizeof(*near->multipliers));
     near->addends = mem_alloc(permutations, sizeof(*near->addends));
     near->signatures = mem_alloc(permutations, workers_count(workers) * sizeof(*near->signatures));
-    near->parents = mem_alloc(near->n_sets, sizeof(*near->parents));
-    near->nearest = mem_zalloc(near->n_sets, sizeof(*near->nearest));
-    near->links = mem_alloc(near->n_sets, sizeof(*near->links));
+    near->distinct = mem_alloc(near->n_sets, sizeof(*near->distinct));
+    near->crowded = mem_zalloc(near->n_sets, sizeof(*near->crowded));
     near->bands = mem_alloc(near->n_sets, near->n_bands * sizeof(*near->bands));
-    if (!near->multipliers || !near->addends || !near->signatures || !near->parents ||
-        !near->nearest || !near->links || !near->bands)
+    if (!near->multipliers || !near->addends || !near->signatures || !near->distinct ||
+        !near->crowded || !near->bands)
         return error_nomem(err);
-    for (size_t i = 0; i < near->n_sets; i++)
-        near->parents[i] = i;
-    draw_permutations(near);
-    st = workers_run(workers, near->n_sets, TEXTS_PER_RANGE, sign, near, err);
+    for (size_t k = 0; k < near->n_sets; k++)
+        near->distinct[k] = &near->sets[near->texts_of[k]];
+    st =
+        similar_sets_init(&near->similar, near->distinct, near->n_sets, near->config->jaccard, err);
     if (st)
         return st;
-    return match_bands(near, workers_cancel(workers), err);
+    draw_permutations(near);
+    st = workers_run(workers, near->n_sets, TEXTS_PER_RANGE, sign, near, err);
+    if (!st)
+        st = match_bands(near, workers_cancel(workers), err);
+    return st ? st : similar_sets_join(&near->similar, near->crowded, workers, err);
 }
 
 static void near_release(struct near *near, struct workers *workers)
@@ -424,9 +291,9 @@ static void near_release(struct near *near, struct workers *workers)
     mem_free(near->contents);
     mem_free(near->first);
     mem_free(near->texts_of);
-    mem_free(near->parents);
-    mem_free(near->nearest);
-    mem_free(near->links);
+    mem_free(near->distinct);
+    mem_free(near->crowded);
+    similar_sets_release(&near->similar);
     mem_free(near->multipliers);
     mem_free(near->addends);
     mem_free(near->signatures);
@@ -434,43 +301,53 @@ static void near_release(struct near *near, struct workers *workers)
 }
 
 /* Groups of sets to partners of texts. offsets are done with, and give the set of a text. */
-static void write_partners(struct near *near, size_t *partner, double *similarity)
+static void write_partners(struct near *near, size_t *partner, size_t *nearest, double *similarity)
 {
+    struct similar_sets *similar = &near->similar;
     size_t *set_of = near->offsets;
 
     for (size_t k = 0; k < near->n_sets; k++)
         set_of[near->texts_of[k]] = k;
     for (size_t i = 0; i < near->n; i++) {
+        size_t first = near->first[i], set;
+
+        partner[i] = nearest[i] = DUPLICATE_NONE;
+        similarity[i] = 0;
+        if (first == DUPLICATE_NONE)
+            continue;
+        set = set_of[first];
+        if (similar->nearest[set] != SIMILAR_NONE)
+            nearest[i] = near->texts_of[similar->nearest[set]];
+        similarity[i] = similar->similarity[set];
+        partner[i] = near->texts_of[similar_sets_root(similar, set)];
+    }
+    /* Texts of one set are alike more than any others; the first of them is like the second. */
+    for (size_t i = near->n; i-- > 0;) {
         size_t first = near->first[i];
 
-        if (first != DUPLICATE_NONE && first != i)
-            near->nearest[set_of[first]] = 1;
+        if (first == DUPLICATE_NONE || first == i)
+            continue;
+        nearest[i] = first;
+        nearest[first] = i;
+        similarity[i] = similarity[first] = 1;
     }
     for (size_t i = 0; i < near->n; i++) {
-        size_t set, root;
-
+        if (partner[i] != i)
+            continue;
         partner[i] = DUPLICATE_NONE;
         similarity[i] = 0;
-        if (near->first[i] == DUPLICATE_NONE)
-            continue;
-        set = set_of[near->first[i]];
-        root = near->texts_of[find_root(near, set)];
-        if (root == i)
-            continue;
-        partner[i] = root;
-        similarity[i] = near->nearest[set];
     }
 }
 
-enum status duplicates_near(size_t *partner, double *similarity, const struct text_view *texts,
-                            size_t n, const struct near_config *config, struct workers *workers,
+enum status duplicates_near(size_t *partner, size_t *nearest, double *similarity,
+                            const struct text_view *texts, size_t n,
+                            const struct near_config *config, struct workers *workers,
                             struct error *err)
 {
     struct near near = {.texts = texts, .n = n, .config = config};
     enum status st;
 
     assert(config->shingle > 0 && config->permutations > 0 && config->jaccard > 0);
-    near.shared_min = config->jaccard / (1 + config->jaccard) * (1 - 1e-9);
     near.words = mem_zalloc(workers_count(workers), sizeof(*near.words));
     near.offsets = mem_alloc(n + 1, sizeof(*near.offsets));
     near.sets = mem_zalloc(n, sizeof(*near.sets));
@@ -488,8 +365,42 @@ enum status duplicates_near(size_t *partner, double *similarity, const struct te
     st = match_sets(&near, workers, err);
     if (st)
         goto out;
-    write_partners(&near, partner, similarity);
+    write_partners(&near, partner, nearest, similarity);
 out:
     near_release(&near, workers);
+    return st;
+}
+
+/* The set of a text's shingles, in an array of its own. */
+static enum status make_set(struct hash_set *set, struct text_view text, size_t shingle,
+                            struct error *err)
+{
+    struct words words = {0};
+    enum status st = words_split(&words, text, err);
+
+    if (!st) {
+        set->n = words_runs(&words, shingle);
+        set->hashes = mem_alloc(set->n, sizeof(*set->hashes));
+        if (!set->hashes)
+            st = error_nomem(err);
+    }
+    if (!st)
+        fill_set(set, &words, shingle);
+    words_release(&words);
+    return st;
+}
+
+enum status duplicates_jaccard(double *similarity, struct text_view a, struct text_view b,
+                               size_t shingle, struct error *err)
+{
+    struct hash_set sets[2] = {{0}, {0}};
+    enum status st = make_set(&sets[0], a, shingle, err);
+
+    if (!st)
+        st = make_set(&sets[1], b, shingle, err);
+    if (!st)
+        *similarity = sets[0].n && sets[1].n ? hash_set_jaccard(&sets[0], &sets[1]) : 0;
+    mem_free(sets[0].hashes);
+    mem_free(sets[1].hashes);
     return st;
 }

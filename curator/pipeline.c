@@ -27,6 +27,7 @@ void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
     *v = (struct verdict){.stage = stage,
                           .reason = reason,
                           .partner = NO_ROW,
+                          .nearest = v->nearest,
                           .value = NAN,
                           .threshold = NAN,
                           .conflicting_answer = v->conflicting_answer,
@@ -172,8 +173,11 @@ static enum status read_data(struct run *run, struct error *err)
     if (!run->verdicts)
         return error_nomem(err);
     for (size_t row = 0; row < run->data.n; row++) {
-        run->verdicts[row] = (struct verdict){
-            .stage = STAGE_PLAN, .partner = NO_ROW, .value = NAN, .threshold = NAN};
+        run->verdicts[row] = (struct verdict){.stage = STAGE_PLAN,
+                                              .partner = NO_ROW,
+                                              .nearest = NO_ROW,
+                                              .value = NAN,
+                                              .threshold = NAN};
     }
     return STATUS_OK;
 }

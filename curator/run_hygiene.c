@@ -123,6 +123,7 @@ static enum status near_duplicates(struct run *run, size_t *rows, struct error *
     struct text_view *texts = mem_alloc(n, sizeof(*texts));
     double *similarity = mem_alloc(n, sizeof(*similarity));
     size_t *partner = mem_alloc(n, sizeof(*partner));
+    size_t *nearest = mem_alloc(n, sizeof(*nearest));
     const struct near_config config = {
         .jaccard = run->recipe->dedup.near.jaccard,
         .shingle = run->recipe->dedup.near.shingle,
@@ -131,16 +132,18 @@ static enum status near_duplicates(struct run *run, size_t *rows, struct error *
     };
     enum status st = STATUS_OK;
 
-    if (!texts || !similarity || !partner) {
+    if (!texts || !similarity || !partner || !nearest) {
         st = error_nomem(err);
         goto out;
     }
     for (size_t i = 0; i < n; i++)
         texts[i] = prompt_of(run, rows[i]);
-    st = duplicates_near(partner, similarity, texts, n, &config, run->workers, err);
+    st = duplicates_near(partner, nearest, similarity, texts, n, &config, run->workers, err);
     for (size_t i = 0; !st && i < n; i++) {
         struct verdict *v = &run->verdicts[rows[i]];
 
+        if (nearest[i] != DUPLICATE_NONE)
+            v->nearest = rows[nearest[i]];
         if (partner[i] == DUPLICATE_NONE)
             continue;
         run_drop(run, rows[i], STAGE_NEAR_DUPLICATES, REASON_NEAR_DUPLICATE);
@@ -152,6 +155,7 @@ out:
     mem_free(texts);
     mem_free(similarity);
     mem_free(partner);
+    mem_free(nearest);
     return st;
 }
 

@@ -72,6 +72,7 @@ struct verdict {
     enum stage stage;        /* the last one reached; STAGE_PLAN: kept */
     enum reason reason;      /* REASON_NONE for kept samples, unless flagged */
     size_t partner;          /* the row it duplicates, or NO_ROW */
+    size_t nearest;          /* the row of its near-duplicate group it is most like, or NO_ROW */
     double value, threshold; /* what was compared; NaN: nothing was */
     const char *benchmark;   /* the file it overlaps with, or NULL; borrowed from the recipe */
     bool conflicting_answer; /* same prompt as another row, other answer */
