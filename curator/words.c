@@ -1,6 +1,5 @@
 #include "curator/words.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -9,6 +8,7 @@ void words_release(struct words *words)
 {
     mem_free(words->bytes);
     mem_free(words->starts);
+    mem_free(words->places);
     *words = (struct words){0};
 }
 
@@ -36,6 +36,11 @@ static bool reserve_start(struct words *words)
     bool ok = mem_grow(&p, &words->starts_capacity, words->n + 2, sizeof(*words->starts));
 
     words->starts = p;
+    if (!ok || !words->keep_places)
+        return ok;
+    p = words->places;
+    ok = mem_grow(&p, &words->places_capacity, words->n + 1, sizeof(*words->places));
+    words->places = p;
     return ok;
 }
 
@@ -83,6 +88,8 @@ enum status words_split(struct words *words, struct text_view text, struct error
         }
         if (!reserve_start(words))
             return error_nomem(err);
+        if (words->keep_places)
+            words->places[words->n] = i;
         words->starts[words->n++] = length;
         for (; i < end; i++)
             words->bytes[length++] = lower(text.bytes[i]);
@@ -90,6 +97,11 @@ enum status words_split(struct words *words, struct text_view text, struct error
     }
     words->starts[words->n] = length;
     return STATUS_OK;
+}
+
+size_t words_place_end(const struct words *words, size_t i)
+{
+    return words->places[i] + (words->starts[i + 1] - words->starts[i] - 1);
 }
 
 size_t words_runs(const struct words *words, size_t length)

@@ -10,6 +10,7 @@
 #ifndef CURATOR_WORDS_H
 #define CURATOR_WORDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -18,8 +19,10 @@
 struct words {
     char *bytes;
     size_t *starts; /* [n + 1]; word i at starts[i] .. starts[i + 1] - 1 */
+    size_t *places; /* [n] where word i begins in the text; it is as long there. With keep_places */
     size_t n;
-    size_t bytes_capacity, starts_capacity;
+    size_t bytes_capacity, starts_capacity, places_capacity;
+    bool keep_places; /* set by whoever shows words; comparing needs none */
 };
 
 void words_release(struct words *words);
@@ -27,6 +30,9 @@ void words_release(struct words *words);
 /* Overwrite `words` with those of `text`; capacity is kept. STATUS_NOMEM. Cost: O(length). */
 MUST_CHECK
 enum status words_split(struct words *words, struct text_view text, struct error *err);
+
+/* Where word i ends in the text; with keep_places. */
+size_t words_place_end(const struct words *words, size_t i);
 
 /* Runs of `length` words there are; a shorter text is one run of all its words. 0 without words. */
 size_t words_runs(const struct words *words, size_t length);

@@ -60,9 +60,27 @@ static void a_text_without_words_has_no_runs(void **state)
     words_release(&words);
 }
 
+static void words_know_their_places(void **state)
+{
+    const char *text = "  What's 2x+\xc3\xa9T\n(1.5)";
+    static const struct {
+        size_t begin, end;
+    } places[] = {{2, 6}, {7, 8}, {9, 11}, {11, 12}, {12, 15}, {17, 20}};
+    struct words words = {.keep_places = true};
+
+    (void)state;
+    assert_int_equal(words_split(&words, view(text), NULL), STATUS_OK);
+    assert_int_equal(words.n, 6);
+    for (size_t i = 0; i < words.n; i++) {
+        assert_int_equal(words.places[i], places[i].begin);
+        assert_int_equal(words_place_end(&words, i), places[i].end);
+    }
+    words_release(&words);
+}
+
 static void words_survive_failing_allocations(void **state)
 {
-    struct words words = {0};
+    struct words words = {.keep_places = true};
     enum status st = STATUS_NOMEM;
 
     (void)state;
@@ -81,6 +99,7 @@ int main(void)
         cmocka_unit_test(words_are_runs_of_letters_and_digits),
         cmocka_unit_test(a_short_text_is_one_run),
         cmocka_unit_test(a_text_without_words_has_no_runs),
+        cmocka_unit_test(words_know_their_places),
         cmocka_unit_test(words_survive_failing_allocations),
     };
 
