@@ -473,6 +473,78 @@ void chart_histogram_json(struct page *page, const struct json *node, struct his
     mem_free(x);
 }
 
+/* ---- Shift ---- */
+
+static void draw_shift_bar(struct plot *p, double share, double from, double to, const char *class)
+{
+    double top;
+
+    if (!isfinite(share) || share <= 0)
+        return;
+    top = place(&p->y, share);
+    text_appendf(p->out,
+                 "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", class,
+                 from, top, to - from, fmax(1, p->y.from - top));
+}
+
+/* The edge before slot i; all of them do not fit. */
+static void draw_shift_edge(struct plot *p, const struct shift *s, size_t i)
+{
+    double edge = s->edges[i];
+
+    if (i % 2 && i != s->n)
+        return;
+    text_appendf(p->out, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick mid\">%s</text>\n",
+                 place(&p->x, (double)i), p->y.from + 17,
+                 edge == floor(edge) ? number_count(edge).s : number_value(edge).s);
+}
+
+void chart_shift(struct page *page, const struct shift *s)
+{
+    struct text *out = &page->out;
+    struct plot p;
+    double most;
+
+    if (s->n == 0 || s->n > CHART_BARS_MAX) {
+        nothing_to_draw(page);
+        return;
+    }
+    most = largest(s->before, s->n, largest(s->after, s->n, NAN));
+    if (!(most > 0)) {
+        nothing_to_draw(page);
+        return;
+    }
+    text_append(out, "<p class=\"legend\"><span class=\"key block sx\">before</span> "
+                     "<span class=\"key block s0\">now</span></p>\n");
+    plot_begin(&p, page, s->width, s->width == CHART_WIDE ? 260 : 230, NULL);
+    if (!axis_set(&p.x, AXIS_COUNT, 0, (double)s->n, 5) ||
+        !axis_from_zero(&p.y, AXIS_SHARE, most, 4)) {
+        out->length = p.mark;
+        nothing_to_draw(page);
+        return;
+    }
+    plot_area(&p, 12);
+    draw_y_axis(&p, NULL);
+    for (size_t i = 0; i < s->n; i++) {
+        double from = place(&p.x, (double)i), to = place(&p.x, (double)i + 1);
+        double middle = (from + to) / 2, gap = 0.12 * (to - from);
+
+        text_appendf(out, "<g class=\"bin\"><title>%s to %s: %s before, %s now</title>",
+                     number_value(s->edges[i]).s, number_value(s->edges[i + 1]).s,
+                     number_share(s->before[i]).s, number_share(s->after[i]).s);
+        draw_shift_bar(&p, s->before[i], from + gap, middle, "sx");
+        draw_shift_bar(&p, s->after[i], middle, to - gap, "s0");
+        text_append(out, "</g>\n");
+    }
+    for (size_t i = 0; i <= s->n; i++)
+        draw_shift_edge(&p, s, i);
+    text_appendf(out, "<line class=\"base\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n",
+                 p.x.from, p.y.from, p.x.to, p.y.from);
+    if (s->x_title)
+        draw_text(&p, p.x.to, p.y.from + 35, "title end", s->x_title);
+    plot_end(&p);
+}
+
 /* ---- Bars ---- */
 
 /* Name left, number right, and below them a bar over the whole width. */
@@ -519,7 +591,7 @@ void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
         text_append(p.out, "</text>");
         row_bar(&p, y, 0, p.width, "track");
         if (isfinite(value) && value > 0)
-            row_bar(&p, y, 0, fmax(1, p.width * value / most), "s0");
+            row_bar(&p, y, 0, fmax(1, p.width * (value / most)), "s0");
         text_append_char(p.out, '\n');
     }
     plot_end(&p);
@@ -543,7 +615,7 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
         double y = ROW_HEIGHT * (double)i;
         double in = stages[i].in > 0 && isfinite(stages[i].in) ? stages[i].in : 0;
         double dropped = stages[i].dropped > 0 ? fmin(stages[i].dropped, in) : 0;
-        double stays = p.width * (in - dropped) / most, all = p.width * in / most;
+        double stays = p.width * ((in - dropped) / most), all = p.width * (in / most);
 
         row_words(&p, y, stages[i].name);
         if (dropped > 0)
@@ -938,7 +1010,7 @@ void chart_spark(struct text *out, const double *counts, size_t n, const char *w
     append_words(out, words, HTML_NAME_WIDTH);
     text_append(out, "\">");
     for (size_t i = 0; i < n; i++) {
-        double height = counts[i] > 0 && isfinite(counts[i]) ? fmax(1, 16 * counts[i] / most) : 0;
+        double height = counts[i] > 0 && isfinite(counts[i]) ? fmax(1, 16 * (counts[i] / most)) : 0;
 
         text_appendf(out, "<rect class=\"%s\" x=\"%zu\" y=\"%.1f\" width=\"5\" height=\"%.1f\"/>",
                      height > 0 ? "s0" : "track", 6 * i, height > 0 ? 16 - height : 15,

@@ -89,6 +89,19 @@ void chart_histogram(struct page *page, const struct histogram *h);
  */
 void chart_histogram_json(struct page *page, const struct json *node, struct histogram h);
 
+/*
+ * How shares moved between bins that may be of any width, quantiles of what was before for one:
+ * each bin gets a slot of the same width, with two bars in it; edges are written below.
+ */
+struct shift {
+    enum chart_width width;
+    const char *x_title;
+    const double *edges;          /* [n + 1] ascending */
+    const double *before, *after; /* [n] shares */
+    size_t n;
+};
+void chart_shift(struct page *page, const struct shift *shift);
+
 /* Horizontal bars, each under its name and its number. */
 struct bar {
     const char *name; /* from outside: cut and escaped */
