@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the C source that puts style and script into the program, and the policy with their
-hashes: page_files.py OUTPUT STYLE SCRIPT [UPLOT_LICENCE UPLOT_SCRIPT UPLOT_STYLE]
+hashes: page_files.py OUTPUT STYLE SCRIPT TIMELINE [UPLOT_LICENCE UPLOT_SCRIPT UPLOT_STYLE]
 
 The hash is of exactly the bytes between the tags, so both come from one place. uPlot's licence goes
 in front of its script.
@@ -31,12 +31,13 @@ def source(text):
     return "'sha256-" + base64.b64encode(digest).decode() + "'"
 
 
-def main(output, style, script, *uplot):
+def main(output, style, script, timeline, *uplot):
     files = {"page_uplot_style": "", "page_style": read(style),
              "page_uplot_script": "", "page_script": read(script)}
     if uplot:
         licence, uplot_script, uplot_style = (read(path) for path in uplot)
         files["page_uplot_style"] = uplot_style
+        files["page_script"] += read(timeline)
         files["page_uplot_script"] = ("/* uPlot\n" + licence.replace("*/", "* /") + "*/\n" +
                                       uplot_script)
     for name, text in files.items():

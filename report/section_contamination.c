@@ -1,24 +1,173 @@
 /*
- * report/section_contamination.c - benchmark items, with the words that are shared.
+ * report/section_contamination.c - benchmark items found in the data: how many of which benchmark,
+ * and every hit beside the item, with the words that they share marked in both.
  */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "report/chart.h"
 #include "report/sections.h"
 
 static void reading(struct text *out, const struct json *section)
 {
-    (void)out;
-    (void)section;
+    const struct json *against = json_member(section, "against"), *worst = NULL;
+    double rows = member_number(section, "rows"), worst_share = 0;
+
+    for (size_t i = 0; i < json_length(against); i++) {
+        const struct json *benchmark = json_element(against, i);
+        double share = member_number(benchmark, "items_hit") / member_number(benchmark, "items");
+
+        if (share > worst_share) {
+            worst_share = share;
+            worst = benchmark;
+        }
+    }
+    if (!(rows > 0)) {
+        text_appendf(out, "No row shares %s words in a row with a benchmark.",
+                     number_count(member_number(section, "ngram")).s);
+        return;
+    }
+    text_appendf(out, "<b>%s</b> %s text with a benchmark", number_count(rows).s,
+                 rows == 1 ? "row shares" : "rows share");
+    if (worst) {
+        text_append(out, ": ");
+        text_append(out, json_length(against) > 1 ? "most of it is " : "it is ");
+        html_name(out, json_member(worst, "name"));
+        text_appendf(out, ", where %s of %s items are hit",
+                     number_count(member_number(worst, "items_hit")).s,
+                     number_count(member_number(worst, "items")).s);
+    }
+    text_append(out, ".");
+}
+
+static void append_table(struct page *page, const struct json *against)
+{
+    static const struct column columns[] = {
+        {"Benchmark", COLUMN_TEXT},       {"Items", COLUMN_NUMBER},
+        {"Items found", COLUMN_NUMBER},   {"Share of items", COLUMN_NUMBER},
+        {"Rows of yours", COLUMN_NUMBER},
+    };
+    struct table table;
+
+    table_begin(&table, page, "Benchmarks and what of them was found", columns, 5);
+    for (size_t i = 0; i < json_length(against) && table_row(&table); i++) {
+        const struct json *benchmark = json_element(against, i);
+        double items = member_number(benchmark, "items");
+        double hit = member_number(benchmark, "items_hit");
+
+        table_name(&table, json_member(benchmark, "name"));
+        table_count(&table, items);
+        table_count(&table, hit);
+        table_share(&table, items > 0 ? hit / items : NAN);
+        table_count(&table, member_number(benchmark, "rows_hit"));
+    }
+    table_end(&table);
+}
+
+static void append_benchmarks(struct page *page, const struct json *against)
+{
+    struct bar bars[CHART_BARS_MAX];
+    char notes[CHART_BARS_MAX][96];
+    size_t n = 0;
+
+    for (size_t i = 0; i < json_length(against) && n < CHART_BARS_MAX; i++) {
+        const struct json *benchmark = json_element(against, i);
+        double items = member_number(benchmark, "items");
+        double hit = member_number(benchmark, "items_hit");
+        const char *name = member_string(benchmark, "name");
+
+        if (!(items > 0) || !(hit >= 0))
+            continue;
+        snprintf(notes[n], sizeof(notes[n]), "%s of %s items", number_count(hit).s,
+                 number_count(items).s);
+        bars[n] = (struct bar){name ? name : "", hit / items, notes[n]};
+        n++;
+    }
+    if (n > 0) {
+        figure_begin(page, "Items found, by benchmark",
+                     "the share of each benchmark's items whose words occur in a row of yours");
+        chart_bars(page, CHART_WIDE, AXIS_SHARE, bars, n);
+        figure_table_begin(page);
+        append_table(page, against);
+        figure_table_end(page);
+        figure_end(page);
+    } else if (json_length(against) > 0) {
+        append_table(page, against);
+    }
+}
+
+/* The item looks like a sample that has nothing but its text. */
+static void append_item(struct page *page, const struct json *hit)
+{
+    const struct json *text = json_member(hit, "item_text");
+    double item = member_number(hit, "item");
+    size_t n;
+    const char *s = json_string(text, &n);
+
+    text_append(&page->out,
+                "<div class=\"sample\">\n<p class=\"head\"><b>benchmark item</b> <code>");
+    if (!isnan(item))
+        text_appendf(&page->out, "item %s", number_count(item).s);
+    text_append(&page->out, "</code> <span class=\"chip\">");
+    html_name(&page->out, json_member(hit, "benchmark"));
+    text_append(&page->out, "</span></p>\n");
+    if (s) {
+        text_append(&page->out, "<p class=\"text\">");
+        html_marked(&page->out, s, n, json_member(json_member(hit, "spans"), "item"));
+        text_append(&page->out, "</p>\n");
+    } else {
+        text_append(&page->out, "<p class=\"none\">Its text is not shown.</p>\n");
+    }
+    text_append(&page->out, "</div>\n");
+}
+
+static void append_hits(struct page *page, const struct json *hits, double ngram)
+{
+    if (json_length(hits) == 0)
+        return;
+    page_heading(page, "What was found, side by side");
+    text_append(&page->out, "<p>Marked are the words that both have.</p>\n");
+    for (size_t i = 0; i < json_length(hits); i++) {
+        const struct json *hit = json_element(hits, i);
+        double shared = member_number(hit, "shared");
+        size_t mark = page->out.length;
+
+        text_append(&page->out, "<div class=\"pair\"><p class=\"pair-head\"><b>");
+        html_name(&page->out, json_member(hit, "benchmark"));
+        text_append(&page->out, "</b>");
+        if (shared > 0)
+            text_appendf(&page->out, " %s %s of %s words shared", number_count(shared).s,
+                         shared == 1 ? "run" : "runs", number_count(ngram).s);
+        if (json_bool(json_member(hit, "likely_false")))
+            text_append(&page->out, " <span class=\"chip\">likely false: look before you drop "
+                                    "it</span>");
+        text_append(&page->out, "</p>\n");
+        page_columns_begin(page);
+        page_sample(page, json_member(hit, "sample"), "your data",
+                    json_member(json_member(hit, "spans"), "sample"));
+        append_item(page, hit);
+        page_columns_end(page);
+        text_append(&page->out, "</div>\n");
+        if (!page_keep(page, mark))
+            break;
+    }
 }
 
 static void body(struct page *page, const struct json *section)
 {
-    (void)page;
-    (void)section;
+    append_benchmarks(page, json_member(section, "against"));
+    append_hits(page, json_member(section, "hits"), member_number(section, "ngram"));
 }
 
 const struct section section_contamination = {
     .name = "contamination",
     .title = "Contamination",
-    .about = "",
+    .about = "<p>A benchmark whose items are in the training data measures memory. A row counts as "
+             "found when it shares a long run of words with an item; how long is "
+             "<code>decontaminate.ngram</code>. Long runs are rare by chance, but boilerplate - "
+             "instructions, a common definition - can be one: such hits are marked <b>likely "
+             "false</b>. Read the two texts before you believe either.</p>",
     .reading = reading,
     .body = body,
 };

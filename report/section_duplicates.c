@@ -1,24 +1,247 @@
 /*
- * report/section_duplicates.c - groups, and pairs side by side.
+ * report/section_duplicates.c - what repeats: how much of it, how large the groups are, which
+ * sources copy from each other, and pairs side by side with what differs marked.
  */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report/chart.h"
 #include "report/sections.h"
+
+/* Group sizes in ranges that double: 2, 3 to 4, 5 to 8, ... the last one open. */
+#define SIZE_RANGES 12
+
+static const struct kind {
+    const char *name, *row, *alike;
+} kinds[] = {
+    {"exact", "Exact", "the same prompt after normalization"},
+    {"near", "Near", "Jaccard of their word shingles at least"},
+    {"sae", "Alike to the SAE", "cosine of their codes at least"},
+};
+
+#define KINDS (sizeof(kinds) / sizeof(*kinds))
+
+static double kind_number(const struct json *section, const char *kind, const char *name)
+{
+    return member_number(json_member(section, kind), name);
+}
 
 static void reading(struct text *out, const struct json *section)
 {
-    (void)out;
-    (void)section;
+    static const char *const copies[] = {"exact copies of another one", "near copies",
+                                         "copies in the eyes of the SAE"};
+    const char *comma = "";
+    double groups = 0, largest = 0;
+
+    for (size_t i = 0; i < KINDS; i++) {
+        double rows = kind_number(section, kinds[i].name, "rows");
+
+        if (!(rows > 0))
+            continue;
+        text_appendf(out, "%s<b>%s</b> %s %s", comma, number_count(rows).s,
+                     *comma || rows != 1 ? "are" : "is", copies[i]);
+        comma = ", ";
+        groups += fmax(kind_number(section, kinds[i].name, "groups"), 0);
+        largest = fmax(largest, kind_number(section, kinds[i].name, "largest"));
+    }
+    if (!*comma) {
+        text_append(out, "No row repeats another one.");
+        return;
+    }
+    text_appendf(out, ": %s %s, the largest of %s rows.", number_count(groups).s,
+                 groups == 1 ? "group" : "groups", number_count(largest).s);
+}
+
+static void append_kinds(struct page *page, const struct json *section)
+{
+    static const struct column columns[] = {
+        {"Kind", COLUMN_TEXT},      {"What counts as the same", COLUMN_TEXT},
+        {"Rows", COLUMN_NUMBER},    {"Groups", COLUMN_NUMBER},
+        {"Largest", COLUMN_NUMBER},
+    };
+    struct table table;
+
+    table_begin(&table, page, "Duplicates by kind", columns, 5);
+    for (size_t i = 0; i < KINDS; i++) {
+        const struct json *kind = json_member(section, kinds[i].name);
+        double threshold = member_number(kind, i == 1 ? "jaccard" : "cosine");
+
+        if (json_type(kind) != JSON_OBJECT || !table_row(&table))
+            continue;
+        table_words(&table, kinds[i].row);
+        table_cell_begin(&table);
+        text_append(&page->out, kinds[i].alike);
+        if (i > 0)
+            text_appendf(&page->out, " %s", number_value(threshold).s);
+        table_cell_end(&table);
+        table_count(&table, member_number(kind, "rows"));
+        table_count(&table, member_number(kind, "groups"));
+        table_count(&table, member_number(kind, "largest"));
+    }
+    table_end(&table);
+}
+
+static size_t range_of(double size)
+{
+    size_t range = 0;
+
+    for (double last = 2; size > last && range + 1 < SIZE_RANGES; last *= 2)
+        range++;
+    return range;
+}
+
+static void append_sizes(struct page *page, const struct json *sizes)
+{
+    struct bar bars[SIZE_RANGES];
+    char names[SIZE_RANGES][96];
+    double groups[SIZE_RANGES] = {0}, rows[SIZE_RANGES] = {0};
+    char notes[SIZE_RANGES][64];
+    size_t n = 0;
+
+    for (size_t i = 0; i < json_length(sizes); i++) {
+        double size = member_number(json_element(sizes, i), "size");
+        double count = member_number(json_element(sizes, i), "groups");
+        size_t range = range_of(size);
+
+        if (!(size > 1) || !(count > 0) || isinf(size) || isinf(count))
+            continue;
+        groups[range] += count;
+        rows[range] += count * size;
+        if (range >= n)
+            n = range + 1;
+    }
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        double last = ldexp(2, (int)i);
+
+        if (i == 0)
+            snprintf(names[i], sizeof(names[i]), "2 rows");
+        else if (i + 1 < SIZE_RANGES)
+            snprintf(names[i], sizeof(names[i]), "%s to %s", number_count(last / 2 + 1).s,
+                     number_count(last).s);
+        else
+            snprintf(names[i], sizeof(names[i]), "over %s", number_count(last / 2).s);
+        snprintf(notes[i], sizeof(notes[i]), "%s rows", number_count(rows[i]).s);
+        bars[i] = (struct bar){names[i], groups[i], groups[i] > 0 ? notes[i] : NULL};
+    }
+    figure_begin(page, "Groups by size", "how many rows a group holds, and how many such groups");
+    chart_bars(page, CHART_WIDE, AXIS_COUNT, bars, n);
+    figure_end(page);
+}
+
+static void append_sources(struct page *page, const struct json *list)
+{
+    static const struct column columns[] = {
+        {"Source", COLUMN_TEXT}, {"And", COLUMN_TEXT}, {"Rows shared", COLUMN_NUMBER}};
+    struct table table;
+
+    if (json_length(list) == 0)
+        return;
+    page_heading(page, "Sources that hold the same rows");
+    table_begin(&table, page, "Rows that two sources share", columns, 3);
+    for (size_t i = 0; i < json_length(list) && table_row(&table); i++) {
+        const struct json *pair = json_element(list, i);
+
+        table_name(&table, json_member(pair, "a"));
+        table_name(&table, json_member(pair, "b"));
+        table_count(&table, member_number(pair, "rows"));
+    }
+    table_end(&table);
+}
+
+static const char *kind_words(const struct json *pair)
+{
+    const char *kind = member_string(pair, "kind");
+
+    for (size_t i = 0; kind && i < KINDS; i++) {
+        if (strcmp(kind, kinds[i].name) == 0)
+            return kinds[i].row;
+    }
+    return "";
+}
+
+/* Two samples beside each other, both or none. */
+static bool append_two(struct page *page, size_t mark, const struct json *a, const char *a_label,
+                       const struct json *a_spans, const struct json *b, const char *b_label,
+                       const struct json *b_spans)
+{
+    page_columns_begin(page);
+    page_sample(page, a, a_label, a_spans);
+    page_sample(page, b, b_label, b_spans);
+    page_columns_end(page);
+    text_append(&page->out, "</div>\n");
+    return page_keep(page, mark);
+}
+
+static void append_pairs(struct page *page, const struct json *pairs)
+{
+    if (json_length(pairs) == 0)
+        return;
+    page_heading(page, "Pairs, side by side");
+    text_append(&page->out, "<p>Marked is what the other one lacks.</p>\n");
+    for (size_t i = 0; i < json_length(pairs); i++) {
+        const struct json *pair = json_element(pairs, i), *spans = json_member(pair, "spans");
+        double similarity = member_number(pair, "similarity");
+        double group = member_number(pair, "group");
+        size_t mark = page->out.length;
+
+        text_appendf(&page->out, "<div class=\"pair\"><p class=\"pair-head\"><b>%s</b>",
+                     kind_words(pair));
+        if (!isnan(similarity))
+            text_appendf(&page->out, " similarity %s", number_value(similarity).s);
+        if (group > 2)
+            text_appendf(&page->out, " &middot; in a group of %s rows", number_count(group).s);
+        text_append(&page->out, "</p>\n");
+        if (!append_two(page, mark, json_member(pair, "kept"), "kept", json_member(spans, "kept"),
+                        json_member(pair, "dropped"), "dropped", json_member(spans, "dropped")))
+            break;
+    }
+}
+
+static void append_conflicts(struct page *page, const struct json *section)
+{
+    const struct json *conflicts = json_member(section, "conflicts");
+    double n = member_number(section, "conflicting");
+
+    if (json_length(conflicts) == 0 && !(n > 0))
+        return;
+    page_heading(page, "The same prompt, another answer");
+    if (n > 0)
+        text_appendf(&page->out, "<p>%s %s not agree with %s copies on the answer.</p>\n",
+                     number_count(n).s, n == 1 ? "row does" : "rows do", n == 1 ? "its" : "their");
+    for (size_t i = 0; i < json_length(conflicts); i++) {
+        const struct json *pair = json_element(conflicts, i);
+        size_t mark = page->out.length;
+
+        text_append(&page->out, "<div class=\"pair\">\n");
+        if (!append_two(page, mark, json_member(pair, "a"), NULL, NULL, json_member(pair, "b"),
+                        NULL, NULL))
+            break;
+    }
 }
 
 static void body(struct page *page, const struct json *section)
 {
-    (void)page;
-    (void)section;
+    append_kinds(page, section);
+    append_sizes(page, json_member(section, "group_sizes"));
+    append_sources(page, json_member(section, "between_sources"));
+    append_conflicts(page, section);
+    append_pairs(page, json_member(section, "pairs"));
 }
 
 const struct section section_duplicates = {
     .name = "duplicates",
     .title = "Duplicates",
-    .about = "",
+    .about =
+        "<p>A prompt that occurs twice is trained on twice, and what a benchmark or a split of "
+        "this data measures is wrong. <b>Exact</b> copies agree in every character after "
+        "normalization. <b>Near</b> copies share most of their runs of words: MinHash finds "
+        "candidates, and the Jaccard similarity of each is computed. Rows <b>alike to the SAE</b> "
+        "have codes that point the same way: the same task in other words, or with other "
+        "numbers.</p><p>Of each group one row is kept, by the rule of <code>dedup</code> in the "
+        "recipe.</p>",
     .reading = reading,
     .body = body,
 };

@@ -1,24 +1,245 @@
 /*
- * report/section_fields.c - what the rows hold.
+ * report/section_fields.c - what the rows hold: which field was read from where, types, lengths,
+ * sources, rows that could not be read and texts that look like none.
  */
+#include <math.h>
+#include <stdio.h>
+
+#include "report/chart.h"
 #include "report/sections.h"
 
 static void reading(struct text *out, const struct json *section)
 {
-    (void)out;
-    (void)section;
+    const struct json *map = json_member(section, "map");
+    double rows = member_number(section, "rows"), malformed = member_number(section, "malformed");
+    double median = member_number(json_member(json_member(section, "length"), "summary"), "p50");
+    size_t found = 0;
+
+    text_appendf(out, "<b>%s</b> rows", number_count(rows).s);
+    if (malformed > 0)
+        text_appendf(out, ", of which <b>%s</b> could not be read", number_count(malformed).s);
+    for (size_t i = 0; i < json_length(map); i++) {
+        const struct json *field = json_element(map, i);
+
+        if (!member_string(field, "path") || found == 4)
+            continue;
+        text_append(out, found++ ? ", " : "; ");
+        html_name(out, json_member(field, "field"));
+        text_append(out, " is <code>");
+        html_name(out, json_member(field, "path"));
+        text_append(out, "</code>");
+    }
+    if (!isnan(median))
+        text_appendf(out, "; a prompt has %s words in the middle", number_count(median).s);
+    text_append(out, ".");
+}
+
+static void append_map(struct page *page, const struct json *section)
+{
+    static const struct column columns[] = {{"Field", COLUMN_TEXT},
+                                            {"Read from", COLUMN_TEXT},
+                                            {"Present", COLUMN_NUMBER},
+                                            {"Missing", COLUMN_NUMBER},
+                                            {"Share missing", COLUMN_NUMBER}};
+    const struct json *map = json_member(section, "map");
+    struct table table;
+
+    if (json_length(map) == 0)
+        return;
+    page_heading(page, "Which field is what");
+    if (json_bool(json_member(section, "guessed")))
+        text_append(&page->out, "<p>Guessed from names and types: if one is wrong, say which in "
+                                "<code>input.fields</code>.</p>\n");
+    table_begin(&table, page, "Fields and where they were read from", columns, 5);
+    for (size_t i = 0; i < json_length(map) && table_row(&table); i++) {
+        const struct json *field = json_element(map, i);
+        double present = member_number(field, "present");
+        double missing = member_number(field, "missing");
+
+        table_name(&table, json_member(field, "field"));
+        table_cell_begin(&table);
+        if (member_string(field, "path")) {
+            text_append(&page->out, "<code>");
+            html_name(&page->out, json_member(field, "path"));
+            text_append(&page->out, "</code>");
+        } else {
+            text_append(&page->out, "<i>nothing fits</i>");
+        }
+        table_cell_end(&table);
+        table_count(&table, present);
+        table_count(&table, missing);
+        table_share(&table, present + missing > 0 ? missing / (present + missing) : NAN);
+    }
+    table_end(&table);
+}
+
+/* "string 990, null 10" */
+static void append_types(struct text *out, const struct json *types)
+{
+    const char *comma = "";
+
+    for (struct json_iterator it = json_iterate(types); json_next(&it);) {
+        text_append(out, comma);
+        html_line(out, it.key, it.key_length, HTML_NAME_WIDTH);
+        text_appendf(out, " %s", number_count(json_double(it.value)).s);
+        comma = ", ";
+    }
+}
+
+static void append_columns(struct page *page, const struct json *list)
+{
+    static const struct column columns[] = {
+        {"Member", COLUMN_TEXT}, {"Types", COLUMN_TEXT}, {"", COLUMN_TEXT}};
+    struct table table;
+
+    if (json_length(list) == 0)
+        return;
+    page_fold_begin(page, "All members of the rows, with their types", (double)json_length(list));
+    table_begin(&table, page, "Members of the rows and the types of their values", columns, 3);
+    for (size_t i = 0; i < json_length(list) && table_row(&table); i++) {
+        const struct json *column = json_element(list, i), *types = json_member(column, "types");
+        size_t kinds = json_length(types) - (json_has(types, "null") ? 1 : 0);
+
+        table_cell_begin(&table);
+        text_append(&page->out, "<code>");
+        html_name(&page->out, json_member(column, "path"));
+        text_append(&page->out, "</code>");
+        table_cell_end(&table);
+        table_cell_begin(&table);
+        append_types(&page->out, types);
+        table_cell_end(&table);
+        table_words(&table, kinds > 1 ? "<span class=\"chip\">mixed</span>" : "");
+    }
+    table_end(&table);
+    page_fold_end(page);
+}
+
+static void append_summary(struct page *page, const struct json *summary)
+{
+    static const struct column columns[] = {
+        {"Smallest", COLUMN_NUMBER}, {"5 %", COLUMN_NUMBER},  {"25 %", COLUMN_NUMBER},
+        {"Middle", COLUMN_NUMBER},   {"75 %", COLUMN_NUMBER}, {"95 %", COLUMN_NUMBER},
+        {"Largest", COLUMN_NUMBER},  {"Mean", COLUMN_NUMBER}, {"SD", COLUMN_NUMBER}};
+    static const char *const names[] = {"min", "p5",  "p25",  "p50", "p75",
+                                        "p95", "max", "mean", "sd"};
+    struct table table;
+
+    if (json_type(summary) != JSON_OBJECT)
+        return;
+    figure_table_begin(page);
+    table_begin(&table, page, "Summary of the lengths", columns, 9);
+    if (table_row(&table)) {
+        for (size_t i = 0; i < 9; i++)
+            table_value(&table, member_number(summary, names[i]));
+    }
+    table_end(&table);
+    figure_table_end(page);
+}
+
+static void append_length(struct page *page, const struct json *length, const char *title,
+                          const char *unit)
+{
+    const struct json *summary = json_member(length, "summary");
+    double p5 = member_number(summary, "p5"), p95 = member_number(summary, "p95");
+    char sentence[128] = "";
+
+    if (json_type(length) != JSON_OBJECT)
+        return;
+    if (!isnan(p5) && !isnan(p95))
+        snprintf(sentence, sizeof(sentence), "nine of ten prompts have %s to %s %s",
+                 number_count(p5).s, number_count(p95).s, unit);
+    figure_begin(page, title, sentence);
+    chart_histogram_json(
+        page, json_member(length, "histogram"),
+        (struct histogram){
+            .width = CHART_HALF, .x_kind = AXIS_COUNT, .y_kind = AXIS_COUNT, .x_title = unit});
+    append_summary(page, summary);
+    figure_end(page);
+}
+
+static void append_sources(struct page *page, const struct json *section)
+{
+    static const struct column columns[] = {
+        {"Source", COLUMN_TEXT},       {"Rows", COLUMN_NUMBER},      {"Kept", COLUMN_NUMBER},
+        {"Share kept", COLUMN_NUMBER}, {"Words", COLUMN_NUMBER},     {"Difficulty", COLUMN_NUMBER},
+        {"Quality", COLUMN_NUMBER},    {"Pass rate", COLUMN_NUMBER},
+    };
+    static const char *const means[] = {"words_mean", "difficulty_mean", "quality_mean",
+                                        "pass_rate_mean"};
+    const struct json *sources = json_member(section, "sources");
+    double beyond = member_number(section, "sources_beyond");
+    struct table table;
+
+    if (json_length(sources) == 0)
+        return;
+    page_heading(page, "Sources");
+    table_begin(&table, page, "Sources, with means over their rows", columns, 8);
+    for (size_t i = 0; i < json_length(sources) && table_row(&table); i++) {
+        const struct json *source = json_element(sources, i);
+        double rows = member_number(source, "rows"), kept = member_number(source, "kept");
+
+        table_cell_begin(&table);
+        if (member_string(source, "source"))
+            html_name(&page->out, json_member(source, "source"));
+        else
+            text_append(&page->out, "<i>none, or not shown</i>");
+        table_cell_end(&table);
+        table_count(&table, rows);
+        table_count(&table, kept);
+        table_share(&table, rows > 0 ? kept / rows : NAN);
+        for (size_t m = 0; m < 4; m++)
+            table_value(&table, member_number(source, means[m]));
+    }
+    table_end(&table);
+    if (beyond > 0)
+        text_appendf(&page->out, "<p>%s smaller sources are not listed.</p>\n",
+                     number_count(beyond).s);
+}
+
+static void append_problems(struct page *page, const struct json *problems)
+{
+    static const struct column columns[] = {{"Row", COLUMN_NUMBER}, {"Problem", COLUMN_TEXT}};
+    struct table table;
+
+    if (json_length(problems) == 0)
+        return;
+    page_heading(page, "Rows that could not be read");
+    table_begin(&table, page, "Rows that could not be read, and why", columns, 2);
+    for (size_t i = 0; i < json_length(problems) && table_row(&table); i++) {
+        const struct json *problem = json_element(problems, i);
+        size_t n;
+        const char *s = json_string(json_member(problem, "problem"), &n);
+
+        table_count(&table, member_number(problem, "row"));
+        table_cell_begin(&table);
+        if (s)
+            html_line(&page->out, s, n, 200);
+        table_cell_end(&table);
+    }
+    table_end(&table);
 }
 
 static void body(struct page *page, const struct json *section)
 {
-    (void)page;
-    (void)section;
+    append_map(page, section);
+    append_columns(page, json_member(section, "columns"));
+    page_columns_begin(page);
+    append_length(page, json_member(section, "length"), "Length of the prompts", "words");
+    append_length(page, json_member(section, "tokens"), "Length in tokens", "tokens");
+    page_columns_end(page);
+    append_sources(page, section);
+    append_problems(page, json_member(section, "problems"));
+    page_samples(page, "Rows that look odd", json_member(section, "odd"));
 }
 
 const struct section section_fields = {
     .name = "fields",
     .title = "Fields and sources",
-    .about = "",
+    .about =
+        "<p>What was read, and from where. A member whose values have several types, or that is "
+        "missing in some rows, is often one that two scripts wrote differently. <b>Odd</b> are "
+        "texts that hold little language: runs of one character, markup, broken "
+        "encodings.</p>",
     .reading = reading,
     .body = body,
 };

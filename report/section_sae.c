@@ -1,24 +1,275 @@
 /*
- * report/section_sae.c - is this the right SAE for these activations; latent cards.
+ * report/section_sae.c - is this the right SAE for these activations, and what its latents do:
+ * figures of health, how many latents a sample has and how often each fires, and cards of the
+ * latents that matter in the form that dashboards of SAEs have made familiar: density, histogram
+ * of the values, the samples with the highest.
  */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report/chart.h"
 #include "report/sections.h"
+
+/* From here on the suspicion is worth an alarm rather than a remark: curator/audit_sae.c. */
+#define SUSPICION_HIGH 0.5
 
 static void reading(struct text *out, const struct json *section)
 {
-    (void)out;
-    (void)section;
+    const struct json *l0 = json_member(section, "l0");
+    double median = member_number(l0, "median"), d_sae = member_number(section, "d_sae");
+    double explained = member_number(section, "explained_variance");
+    double suspicion = member_number(json_member(section, "suspicion"), "score");
+
+    if (suspicion >= SUSPICION_HIGH)
+        text_append(out, "<b>These activations do not look like those that the SAE was trained "
+                         "on.</b> ");
+    if (!isnan(median))
+        text_appendf(out, "A typical token has %s of %s latents", number_count(median).s,
+                     number_count(d_sae).s);
+    else
+        text_appendf(out, "The SAE has %s latents", number_count(d_sae).s);
+    if (!isnan(explained))
+        text_appendf(out, "%s the reconstruction explains %s of the variance",
+                     isnan(median) ? ";" : ", and", number_share(explained).s);
+    text_append(out, ".");
+}
+
+static void append_suspicion(struct page *page, const struct json *suspicion)
+{
+    const struct json *reasons = json_member(suspicion, "reasons");
+    double score = member_number(suspicion, "score");
+    struct text *out = &page->out;
+
+    if (json_length(reasons) == 0)
+        return;
+    text_appendf(out, "<div class=\"callout%s\"><p><b>Is this the SAE of these activations?</b> ",
+                 score >= SUSPICION_HIGH ? " callout-bad" : "");
+    if (!isnan(score))
+        text_appendf(out, "Suspicion %s of 1.", number_value(score).s);
+    text_append(out, "</p><ul>");
+    for (size_t i = 0; i < json_length(reasons) && i < 10; i++) {
+        size_t n;
+        const char *s = json_string(json_element(reasons, i), &n);
+
+        if (!s)
+            continue;
+        text_append(out, "<li>");
+        html_text(out, s, n);
+        text_append(out, "</li>");
+    }
+    text_append(out, "</ul></div>\n");
+}
+
+/* A tile of a number, if there is one. */
+static void tile(struct page *page, struct number value, double known, const char *label,
+                 const char *note)
+{
+    if (!isnan(known))
+        page_tile(page, value.s, label, note);
+}
+
+static void append_tiles(struct page *page, const struct json *section)
+{
+    const struct json *l0 = json_member(section, "l0"), *sinks = json_member(section, "sinks");
+    double d_sae = member_number(section, "d_sae");
+    double median = member_number(l0, "median"), declared = member_number(l0, "declared");
+    double explained = member_number(section, "explained_variance");
+    double dead = member_number(section, "dead"), dense = member_number(section, "dense");
+    double silent = member_number(section, "silent");
+    double norm = member_number(section, "norm_median"), sink = member_number(sinks, "share");
+    char note[96];
+
+    page_tiles_begin(page);
+    snprintf(note, sizeof(note), "declared %s", number_value(declared).s);
+    tile(page, number_value(median), median, "latents a token (L0, median)",
+         isnan(declared) ? NULL : note);
+    tile(page, number_share(explained), explained, "of the variance explained", NULL);
+    tile(page, number_share(dead), dead, "of the latents dead", NULL);
+    tile(page, number_share(dense), dense, "of the latents dense", NULL);
+    snprintf(note, sizeof(note), "of %s", number_count(d_sae).s);
+    tile(page, number_count(silent), silent, "latents in no sample of yours",
+         d_sae > 0 ? note : NULL);
+    snprintf(note, sizeof(note), "%s tokens left out",
+             number_count(member_number(sinks, "tokens")).s);
+    tile(page, number_share(sink), sink, "of the tokens are sinks", note);
+    tile(page, number_value(norm), norm, "median norm of an activation", NULL);
+    page_tiles_end(page);
+}
+
+static void append_charts(struct page *page, const struct json *section)
+{
+    const struct json *frequency = json_member(section, "frequency");
+    const struct json *active = json_member(section, "active_latents");
+    const struct json *recon = json_member(section, "recon");
+
+    page_columns_begin(page);
+    if (json_type(active) == JSON_OBJECT) {
+        figure_begin(page, "Latents a sample", "how many latents fire somewhere in a sample");
+        chart_histogram_json(page, active,
+                             (struct histogram){.width = CHART_HALF,
+                                                .x_kind = AXIS_COUNT,
+                                                .y_kind = AXIS_COUNT,
+                                                .x_title = "active latents"});
+        figure_end(page);
+    }
+    if (json_type(frequency) == JSON_OBJECT) {
+        figure_begin(page, "How often latents fire",
+                     "most should be rare; a hump at the right is latents that fire nearly always "
+                     "and tell samples apart badly");
+        chart_histogram_json(page, frequency,
+                             (struct histogram){.width = CHART_HALF,
+                                                .x_kind = AXIS_LOG_SHARE,
+                                                .y_kind = AXIS_COUNT,
+                                                .x_title = "share of samples"});
+        figure_end(page);
+    }
+    if (json_type(recon) == JSON_OBJECT) {
+        figure_begin(page, "Reconstruction error",
+                     "samples at the right are what the SAE has not seen the like of");
+        chart_histogram_json(page, recon,
+                             (struct histogram){.width = CHART_HALF,
+                                                .x_kind = AXIS_VALUE,
+                                                .y_kind = AXIS_COUNT,
+                                                .x_title = "error of a sample"});
+        figure_end(page);
+    }
+    page_columns_end(page);
+}
+
+static const char *why_words(const char *why)
+{
+    static const struct {
+        const char *why, *words;
+    } table[] = {
+        {"densest", "fires most often"},
+        {"difficulty", "weighs on difficulty"},
+        {"quality", "weighs on quality"},
+    };
+
+    for (size_t i = 0; why && i < sizeof(table) / sizeof(*table); i++) {
+        if (strcmp(why, table[i].why) == 0)
+            return table[i].words;
+    }
+    return NULL;
+}
+
+/* The samples with the highest values: number, bar, and the text beside them. */
+static void append_top(struct page *page, const struct json *top)
+{
+    struct text *out = &page->out;
+    double highest = 0;
+
+    for (size_t i = 0; i < json_length(top); i++)
+        highest = fmax(highest, member_number(json_element(top, i), "value"));
+    if (json_length(top) == 0)
+        return;
+    text_append(out, "<ol class=\"top\">");
+    for (size_t i = 0; i < json_length(top); i++) {
+        const struct json *sample = json_element(top, i);
+        double value = member_number(sample, "value");
+        double width = highest > 0 && value > 0 && isfinite(value) ? 48 * (value / highest) : 0;
+        size_t n;
+        const char *s = json_string(json_member(sample, "text"), &n);
+
+        text_appendf(out,
+                     "<li><span class=\"top-value\">%s<svg class=\"meter\" viewBox=\"0 0 48 6\" "
+                     "aria-hidden=\"true\"><rect class=\"s0\" width=\"%.1f\" height=\"6\"/></svg>"
+                     "</span><div class=\"text\">",
+                     number_value(value).s, width);
+        if (s)
+            html_text(out, s, n);
+        else
+            text_append(out, "<i>text not shown</i>");
+        text_append(out, "</div></li>");
+    }
+    text_append(out, "</ol>");
+}
+
+static bool append_card(struct page *page, const struct json *card)
+{
+    struct text *out = &page->out;
+    const char *why = member_string(card, "why"), *words = why_words(why);
+    const struct json *label = json_member(card, "label");
+    double share = member_number(card, "share"), rows = member_number(card, "rows");
+    double mean = member_number(card, "mean"), max = member_number(card, "max");
+    size_t mark = out->length;
+
+    text_append(out, "<article class=\"latent\"><header><h4>");
+    page_latent(out, card);
+    text_append(out, "</h4>");
+    if (words)
+        text_appendf(out, "<span class=\"chip\">%s</span>", words);
+    else if (why) {
+        text_append(out, "<span class=\"chip\">");
+        html_line(out, why, strlen(why), 40);
+        text_append(out, "</span>");
+    }
+    text_append(out, "</header>");
+    (void)label;
+    text_appendf(out,
+                 "<p class=\"latent-facts\">density <b>%s</b> &middot; %s samples &middot; "
+                 "mean %s &middot; max %s</p>\n<div class=\"latent-body\">",
+                 number_share(share).s, number_count(rows).s, number_value(mean).s,
+                 number_value(max).s);
+    chart_histogram_json(page, json_member(card, "histogram"),
+                         (struct histogram){.width = CHART_HALF,
+                                            .x_kind = AXIS_VALUE,
+                                            .y_kind = AXIS_COUNT,
+                                            .x_title = "value where it fires"});
+    append_top(page, json_member(card, "top"));
+    text_append(out, "</div></article>\n");
+    return page_keep(page, mark);
+}
+
+static void append_lines(struct page *page, const struct json *lines)
+{
+    if (json_length(lines) == 0)
+        return;
+    page_fold_begin(page, "As the terminal says it", NAN);
+    text_append(&page->out, "<pre>");
+    for (size_t i = 0; i < json_length(lines); i++) {
+        size_t n;
+        const char *s = json_string(json_element(lines, i), &n);
+
+        if (!s)
+            continue;
+        html_text(&page->out, s, n);
+        text_append_char(&page->out, '\n');
+    }
+    text_append(&page->out, "</pre>\n");
+    page_fold_end(page);
 }
 
 static void body(struct page *page, const struct json *section)
 {
-    (void)page;
-    (void)section;
+    const struct json *cards = json_member(section, "cards");
+
+    append_suspicion(page, json_member(section, "suspicion"));
+    append_tiles(page, section);
+    append_charts(page, section);
+    append_lines(page, json_member(section, "lines"));
+    if (json_length(cards) == 0)
+        return;
+    page_heading(page, "Latents worth a look");
+    for (size_t i = 0; i < json_length(cards); i++) {
+        if (!append_card(page, json_element(cards, i)))
+            break;
+    }
 }
 
 const struct section section_sae = {
     .name = "sae",
     .title = "SAE health",
-    .about = "",
+    .about =
+        "<p>A sparse autoencoder describes an activation by the few of its many <b>latents</b> "
+        "that fire. It does so only for the layer, the model and the scaling that it was trained "
+        "on: with others nearly every number of this report means nothing, and the signs of it "
+        "are too many latents a token (L0), little variance explained, norms that do not fit.</p>"
+        "<p><b>Dead</b> latents fire for no token here; many of them are normal in a data set of "
+        "one subject, nearly all are not. <b>Dense</b> ones fire for most tokens. <b>Sinks</b> "
+        "are tokens of huge norm, mostly the first of a text, that carry no meaning and are left "
+        "out.</p>",
     .reading = reading,
     .body = body,
 };
