@@ -20,6 +20,7 @@ enum status {
     STATUS_UNSUPPORTED, /* sound, but not something we do. Exit code 1. */
     STATUS_FAILED,      /* the computation has no acceptable result. Exit code 1. */
     STATUS_BAD_ROWS,    /* more malformed rows than on_error.max_bad. Exit code 3. */
+    STATUS_GATE,        /* done, and a --fail-on condition is true of it. Exit code 4. */
     STATUS_CONFLICT,    /* locked, or other inputs than those in place. Exit code 5. */
     STATUS_UNREACHABLE, /* nobody answers at the endpoint. Exit code 75. */
     STATUS_CANCELED,    /* SIGINT or SIGTERM; state is saved. Exit code 130 or 143. */

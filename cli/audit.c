@@ -1,6 +1,7 @@
 /*
  * cli/audit.c - `saerl audit`: what a data set looks like, with no recipe to write first.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,16 +9,113 @@
 #include "cli/cli.h"
 #include "cli/recipe_args.h"
 #include "curator/inputs.h"
+#include "curator/measures.h"
 #include "curator/pipeline.h"
+#include "formats/json.h"
+#include "report/gate.h"
 #include "report/report.h"
 #include "report/report_folder.h"
 #include "report/summary.h"
 
+#define MEASURES_MAX 64
+
 struct audit_options {
     struct argument_list activations, against;
-    const char *sae, *features, *labels, *baseline, *output, *limit, *seed;
+    const char *sae, *features, *labels, *baseline, *output, *limit, *seed, *fail_on;
     int json;
 };
+
+static enum status parse_gate(struct gate *gate, const struct audit_options *options,
+                              struct error *err)
+{
+    const char *names[MEASURES_MAX + 1];
+    size_t n = 0;
+    enum status st;
+
+    if (!options->fail_on)
+        return STATUS_OK;
+    for (; measures[n].name; n++) {
+        assert(n < MEASURES_MAX);
+        names[n] = measures[n].name;
+    }
+    names[n] = NULL;
+    st = gate_parse(gate, options->fail_on, names, err);
+    return st ? error_wrap(err, st, "--fail-on") : STATUS_OK;
+}
+
+static const struct measure *find_measure(const char *name)
+{
+    const struct measure *m = measures;
+
+    while (strcmp(m->name, name) != 0)
+        m++;
+    return m;
+}
+
+/* What a measure needs and the recipe lacks, or NULL. */
+static const char *lacking(const struct measure *measure, const struct recipe *recipe,
+                           const struct audit_options *options)
+{
+    bool activations = recipe->input.activations.n > 0;
+
+    switch (measure->needs) {
+    case MEASURE_VECTORS:
+        return activations || recipe->input.features ? NULL
+                                                     : "--activations and --sae, or --features";
+    case MEASURE_ACTIVATIONS:
+        return activations ? NULL : "--activations and --sae";
+    case MEASURE_AGAINST:
+        return recipe->decontaminate.against.n ? NULL : "--against";
+    case MEASURE_BASELINE:
+        return options->baseline ? NULL : "--baseline";
+    default:
+        return NULL;
+    }
+}
+
+/* A gate that cannot be evaluated is better known before the work than after it. */
+static enum status check_gate(const struct gate *gate, const struct recipe *recipe,
+                              const struct audit_options *options, struct error *err)
+{
+    for (size_t i = 0; i < gate->n; i++) {
+        const char *measure = gate->nodes[i].measure, *lacks;
+
+        if (gate->nodes[i].kind != GATE_COMPARISON)
+            continue;
+        lacks = lacking(find_measure(measure), recipe, options);
+        if (lacks)
+            return error_set(err, STATUS_INVALID, "--fail-on: measure '%s' is not known without %s",
+                             measure, lacks);
+    }
+    return STATUS_OK;
+}
+
+/* The report is written: what of it stands in the way? */
+static enum status apply_gate(const struct cli *cli, const struct gate *gate,
+                              const struct audit_options *options, const struct text *report,
+                              struct error *err)
+{
+    struct json *root = NULL;
+    struct text lines = {0};
+    bool hit = false;
+    enum status st;
+
+    if (!options->fail_on)
+        return STATUS_OK;
+    st = json_parse(&root, text_string(report), report->length, NULL, err);
+    if (!st)
+        st = gate_evaluate(gate, json_member(root, "measures"), &hit, &lines, err);
+    if (st)
+        error_wrap(err, st, "--fail-on");
+    if (hit) {
+        log_lines(&cli->log, LOG_ERROR, "gate", text_string(&lines));
+        st = error_set(err, STATUS_GATE, "--fail-on '%s' is true of this data set: see %s/%s",
+                       options->fail_on, options->output, "report.html");
+    }
+    json_free(root);
+    text_release(&lines);
+    return st;
+}
 
 static enum status copy_list(struct string_list *list, const char *const *items, size_t n,
                              struct error *err)
@@ -82,8 +180,8 @@ static enum status tell(const struct cli *cli, const struct audit_options *optio
 }
 
 static enum status audit(struct cli *cli, const char *const *data, size_t n_data,
-                         const struct audit_options *options, struct recipe_args *args,
-                         const char *command, struct error *err)
+                         const struct audit_options *options, const struct gate *gate,
+                         struct recipe_args *args, const char *command, struct error *err)
 {
     const struct pipeline_audit what = {
         .baseline = options->baseline, .command = command, .guessed = false};
@@ -99,6 +197,8 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
     enum status st = make_recipe(&recipe, data, n_data, options, args, err);
 
     if (!st)
+        st = check_gate(gate, &recipe, options, err);
+    if (!st)
         st = report_folder_check(options->output, err);
     if (!st)
         st = cli_start_workers(cli, recipe.resources.threads, err);
@@ -111,6 +211,8 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
         error_set(err, st, "interrupted: nothing was written to %s", options->output);
     if (!st)
         st = tell(cli, options, &report, err);
+    if (!st)
+        st = apply_gate(cli, gate, options, &report, err);
     text_release(&report);
     recipe_release(&recipe);
     return st;
@@ -189,6 +291,7 @@ static enum status audit_verb(struct cli *cli, const struct verb *verb, int argc
     struct audit_options options = {.output = "saerl-audit"};
     const char **data = mem_zalloc((size_t)argc + 1, sizeof(*data)); /* ends with NULL */
     struct text command = {0};
+    struct gate gate = {0};
     size_t n_data = 0;
     struct recipe_args args;
     enum option_outcome outcome;
@@ -207,6 +310,8 @@ static enum status audit_verb(struct cli *cli, const struct verb *verb, int argc
          "an earlier report to compare with"},
         {"output", 'o', OPTION_STRING, &options.output, "DIR", NULL,
          "where the report goes (saerl-audit)"},
+        {"fail-on", 0, OPTION_STRING, &options.fail_on, "EXPR", NULL,
+         "exit code 4 if it is true of the measures below: 'duplicates > 1% or contaminated > 0'"},
         {"set", 0, OPTION_REPEAT, &args.set, "a.b=v", NULL,
          "set a key of the recipe, such as input.fields.prompt"},
         {"limit", 0, OPTION_STRING, &options.limit, "N", NULL, "only the first N rows"},
@@ -227,9 +332,11 @@ static enum status audit_verb(struct cli *cli, const struct verb *verb, int argc
         append_command(&command, data, n_data, &options, &args.set);
         st = text_check(&command, err);
         if (!st)
+            st = parse_gate(&gate, &options, err);
+        if (!st)
             st = cli_start(cli, err);
         if (!st)
-            st = audit(cli, data, n_data, &options, &args, text_string(&command), err);
+            st = audit(cli, data, n_data, &options, &gate, &args, text_string(&command), err);
     }
     text_release(&command);
     recipe_args_release(&args);
@@ -239,12 +346,22 @@ static enum status audit_verb(struct cli *cli, const struct verb *verb, int argc
     return st;
 }
 
+static void append_measures(struct text *out)
+{
+    text_append(out,
+                "\nmeasures, for --fail-on (a percentage is of the rows that a count is among, "
+                "else of 1):\n");
+    for (const struct measure *m = measures; m->name; m++)
+        text_appendf(out, "  %-27s %s\n", m->name, m->help);
+}
+
 const struct verb verb_audit = {
     .name = "audit",
     .usage = "DATA.. [--activations F.. --sae PATH | --features F] [--labels-table F]\n"
-             "                   [--baseline DIR] [-o DIR] [--against F..] [--set a.b=v]\n"
-             "                   [--json] [--limit N] [--seed N]",
+             "                   [--baseline DIR] [-o DIR] [--against F..] [--fail-on EXPR]\n"
+             "                   [--set a.b=v] [--json] [--limit N] [--seed N]",
     .summary = "what a data set looks like: findings, numbers and pictures, no recipe needed",
     .settings = recipe_schema,
+    .more_help = append_measures,
     .run = audit_verb,
 };

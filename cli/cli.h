@@ -69,6 +69,7 @@ struct verb {
     const char *usage;                      /* "RECIPE [-o DIR] ..." */
     const char *summary;                    /* one line */
     const struct setting_section *settings; /* what --set reaches, for help; NULL: not told */
+    void (*more_help)(struct text *out);    /* before these; may be NULL */
     enum status (*run)(struct cli *cli, const struct verb *verb, int argc, char **argv,
                        struct error *err);
 };

@@ -56,6 +56,8 @@ static int exit_code(enum status st)
         return 2;
     case STATUS_BAD_ROWS:
         return 3;
+    case STATUS_GATE:
+        return 4;
     case STATUS_UNREACHABLE:
         return 75;
     case STATUS_CONFLICT:

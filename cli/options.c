@@ -209,6 +209,8 @@ static void print_help(const struct verb *verb, const struct option_row *rows)
     }
     text_append(&out, "\nglobal options:\n");
     options_print_global_help(&out);
+    if (verb->more_help)
+        verb->more_help(&out);
     if (verb->settings) {
         text_append(&out, "\nkeys of a recipe, for --set a.b=v and SAERL_A_B=v:\n");
         settings_print_help(verb->settings, &out);

@@ -10,6 +10,13 @@ struct measure {
         MEASURE_ROWS,   /* a count; "%" is of the rows that it is counted among */
         MEASURE_NUMBER, /* anything else; "%" is of 1 */
     } kind;
+    enum measure_needs {
+        MEASURE_DATA,
+        MEASURE_VECTORS,     /* --activations and --sae, or --features */
+        MEASURE_ACTIVATIONS, /* --activations and --sae */
+        MEASURE_AGAINST,     /* --against */
+        MEASURE_BASELINE,    /* --baseline */
+    } needs;                 /* without it the measure is not known */
     const char *help;
 };
 
