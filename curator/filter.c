@@ -6,6 +6,8 @@
 
 #include "base/mem.h"
 
+const char *const quality_rule_names[] = {"keep_top", "min_score", "mean_minus_std", NULL};
+
 struct ranked {
     double score;
     size_t sample;

@@ -16,6 +16,8 @@ enum quality_rule {
     QUALITY_MEAN_MINUS_STD, /* score >= mean - c std (population) */
 };
 
+extern const char *const quality_rule_names[];
+
 struct quality_rule_config {
     enum quality_rule rule;
     double keep_top; /* q */

@@ -21,7 +21,7 @@ const struct measure measures[] = {
     {"rejected", MEASURE_ROWS, MEASURE_VECTORS, "rows whose activations were refused"},
     {"low_quality", MEASURE_ROWS, MEASURE_VECTORS, "rows below the quality threshold"},
     {"zero_variance", MEASURE_ROWS, MEASURE_DATA,
-     "rows whose rewards are all equal, of those with rewards"},
+     "rows whose rewards are all equal, of those with two or more"},
     {"all_solved", MEASURE_ROWS, MEASURE_DATA,
      "rows that were solved each time, of those with rewards"},
     {"never_solved", MEASURE_ROWS, MEASURE_DATA,

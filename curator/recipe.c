@@ -17,7 +17,6 @@ static const char *const input_names[] = {"auto", "tokens", "pooled", NULL};
 static const char *const exact_on_names[] = {"prompt", "prompt+answer", NULL};
 static const char *const action_names[] = {"drop", "flag", NULL};
 static const char *const quality_model_names[] = {"ridge", "logistic", NULL};
-static const char *const quality_rule_names[] = {"keep_top", "min_score", "mean_minus_std", NULL};
 static const char *const target_names[] = {"none", "nearest",      "thompson",
                                            "band", "learnability", NULL};
 static const char *const control_names[] = {"probe", "length", "label", NULL};

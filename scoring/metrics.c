@@ -113,6 +113,27 @@ out:
     return st;
 }
 
+void metrics_spearman_interval(double interval[2], double rho, size_t n, double z)
+{
+    double half, at;
+
+    interval[0] = interval[1] = NAN;
+    if (n < 4 || isnan(rho))
+        return;
+    half = z * sqrt((1 + rho * rho / 2) / ((double)n - 3));
+    at = atanh(rho);
+    interval[0] = tanh(at - half);
+    interval[1] = tanh(at + half);
+}
+
+double metrics_partial(double xy, double xz, double yz)
+{
+    double rest = (1 - xz * xz) * (1 - yz * yz);
+    double r = rest > 0 ? (xy - xz * yz) / sqrt(rest) : NAN;
+
+    return isnan(r) ? NAN : fmin(1, fmax(-1, r));
+}
+
 double metrics_r2(const double *predicted, const double *y, size_t n)
 {
     double mean, residual = 0, total = 0, r2;

@@ -17,6 +17,19 @@ MUST_CHECK
 enum status metrics_spearman(double *rho, const double *x, const double *y, size_t n,
                              struct error *err);
 
+/*
+ * rho -+ z standard errors on Fisher's scale, z 1.96 for 95 %. The variance of a rank correlation
+ * is (1 + rho^2 / 2) / (n - 3) there, not 1 / (n - 3) (Bonett and Wright 2000, Psychometrika
+ * 65:23). NaN with n < 4 or without a rho; |rho| = 1 has itself as both ends.
+ */
+void metrics_spearman_interval(double interval[2], double rho, size_t n, double z);
+
+/*
+ * Rank correlation of x and y that is not by way of a third: (r_xy - r_xz r_yz) /
+ * sqrt((1 - r_xz^2) (1 - r_yz^2)). NaN where either follows the third exactly.
+ */
+double metrics_partial(double xy, double xz, double yz);
+
 /* Coefficient of determination of predictions, against the mean of y. */
 double metrics_r2(const double *predicted, const double *y, size_t n);
 double metrics_mae(const double *predicted, const double *y, size_t n);

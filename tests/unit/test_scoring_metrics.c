@@ -49,6 +49,34 @@ static void metrics_spearman_averages_the_ranks_of_ties(void **state)
     assert_near(spearman(tied, x, 5), 9 / sqrt(90));
 }
 
+static void metrics_spearman_intervals_follow_bonett_and_wright(void **state)
+{
+    double interval[2];
+
+    (void)state;
+    /* atanh(0.5) = 0.549306, sqrt(1.125 / 100) = 0.106066: tanh of 0.341417 and 0.757195. */
+    metrics_spearman_interval(interval, 0.5, 103, 1.96);
+    assert_true(fabs(interval[0] - 0.328742) < 1e-6 && fabs(interval[1] - 0.639422) < 1e-6);
+    metrics_spearman_interval(interval, -0.5, 103, 1.96);
+    assert_true(fabs(interval[0] + 0.639422) < 1e-6 && fabs(interval[1] + 0.328742) < 1e-6);
+    metrics_spearman_interval(interval, 1, 103, 1.96);
+    assert_true(interval[0] == 1 && interval[1] == 1);
+    metrics_spearman_interval(interval, 0.5, 3, 1.96);
+    assert_true(isnan(interval[0]) && isnan(interval[1]));
+    metrics_spearman_interval(interval, NAN, 103, 1.96);
+    assert_true(isnan(interval[0]) && isnan(interval[1]));
+}
+
+static void metrics_partial_takes_away_what_goes_by_the_third(void **state)
+{
+    (void)state;
+    assert_near(metrics_partial(0.3, 0, 0), 0.3);
+    assert_near(metrics_partial(0.4, 0.8, 0.5), 0);
+    assert_near(metrics_partial(0.6, 0.6, 0.6), 0.24 / 0.64);
+    assert_true(isnan(metrics_partial(0.5, 1, 0.5)));
+    assert_true(isnan(metrics_partial(NAN, 0.5, 0.5)));
+}
+
 static void metrics_are_nan_where_undefined(void **state)
 {
     const double constant[] = {0.1, 0.1, 0.1, 0.1, 0.1}, zeros[] = {0, 0, 0, 0, 0};
@@ -139,6 +167,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics_correlate_lines_and_curves),
         cmocka_unit_test(metrics_spearman_averages_the_ranks_of_ties),
+        cmocka_unit_test(metrics_spearman_intervals_follow_bonett_and_wright),
+        cmocka_unit_test(metrics_partial_takes_away_what_goes_by_the_third),
         cmocka_unit_test(metrics_are_nan_where_undefined),
         cmocka_unit_test(metrics_measure_errors),
         cmocka_unit_test(metrics_auroc_counts_ties_half),

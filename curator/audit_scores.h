@@ -1,0 +1,54 @@
+/*
+ * curator/audit_scores.h - what the sections difficulty and quality of a report have in common.
+ */
+#ifndef CURATOR_AUDIT_SCORES_H
+#define CURATOR_AUDIT_SCORES_H
+
+#include <stddef.h>
+
+#include "curator/audit.h"
+#include "curator/label_check.h"
+
+/* A row and what it is listed by. */
+struct audit_rank {
+    double value;
+    size_t row;
+};
+
+/* Lowest first, of equal values the lower row. */
+void audit_rank_sort(struct audit_rank *ranks, size_t n);
+
+/* ,"name":[cards] of the first of ranks [n]. */
+void audit_rank_cards(const struct audit *audit, const char *name, const struct audit_rank *ranks,
+                      size_t n, struct text *out);
+
+/*
+ * ,"latents":[{"latent","label","weight","spread"}] the ten that move the score most: largest
+ * |weight| times standard deviation of the feature over the samples. [] without a linear probe.
+ * STATUS_NOMEM; errors of the labels. Cost: O(entries) logarithms.
+ */
+MUST_CHECK
+enum status audit_driving_latents(const struct audit *audit, const struct score *score,
+                                  struct text *out, struct error *err);
+
+/* ,"labelled","fitted","check","spearman","interval","length_spearman","length_unit","r2","mae" */
+void audit_check_members(const struct label_check *check, const struct score *score,
+                         struct text *out);
+
+/* ,"calibration": the bins, or null. */
+void audit_calibration(const struct label_check *check, struct text *out);
+
+/* For a sentence: "'gsm8k'", or "source 3" where its name may not be told. */
+void audit_append_source(const struct audit *audit, size_t source, struct text *out);
+
+/* length_confound, few_labels, difficulty_unrelated or quality_unrelated, as they apply. */
+MUST_CHECK
+enum status audit_label_findings(struct audit *audit, const struct label_check *check,
+                                 enum label_kind kind, struct error *err);
+
+/* mixed_scales. */
+MUST_CHECK
+enum status audit_scale_findings(struct audit *audit, const struct label_check *check,
+                                 enum label_kind kind, struct error *err);
+
+#endif
