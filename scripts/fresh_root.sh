@@ -91,7 +91,8 @@ for command in "$@"; do
     # The command is a line for the shell inside, not words of this one.
     chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
         ${http_proxy:+http_proxy="$http_proxy"} \
-        ${npm_registry:+npm_config_registry="$npm_registry"} sh -c "cd /src/saerl && $command"
+        ${npm_registry:+npm_config_registry="$npm_registry"} \
+        npm_config_cafile=/etc/ssl/certs/ca-certificates.crt sh -c "cd /src/saerl && $command"
     echo "== took $(($(date +%s) - start)) s"
 done
 echo '== fresh root: all done'
