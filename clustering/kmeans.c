@@ -52,6 +52,12 @@ const struct setting kmeans_settings[] = {
      .min = 1,
      .max = 1000,
      .help = "runs from different starts; the one of smallest inertia is taken"},
+    {.name = "fit_rows",
+     .type = SETTING_U64,
+     .offset = offsetof(struct kmeans_config, fit_rows),
+     .fallback = "0",
+     .help = "fit centroids on so many samples, drawn by the seed, and end with one iteration over "
+             "all; 0: fit on all"},
     {.name = NULL},
 };
 
@@ -223,42 +229,95 @@ static enum status fit_nothing(struct kmeans *kmeans, size_t n, size_t d, struct
     return STATUS_OK;
 }
 
+/* The best of config->restarts runs, each over all rows. */
+static enum status fit_all(struct kmeans *kmeans, struct lloyd *lloyd,
+                           const struct kmeans_config *config, uint64_t seed, struct error *err)
+{
+    struct seeding seeding = {0};
+    bool kept = false;
+    enum status st = seeding_init(&seeding, lloyd->x, lloyd->norms2, lloyd->k, err);
+
+    for (uint32_t run = 0; !st && run < config->restarts; run++) {
+        struct rng rng;
+
+        rng_init(&rng, seed, "kmeans.start", run);
+        st = start(lloyd, &seeding, &rng, err);
+        if (!st)
+            st = lloyd_run(lloyd, config->max_iterations, err);
+        if (!st && (!kept || lloyd->inertia < kmeans->inertia))
+            st = keep_run(kmeans, lloyd, err);
+        kept = true;
+    }
+    seeding_release(&seeding);
+    return st;
+}
+
+/* `n` of the rows, ascending: each stays with the chance that leaves the right number (Knuth 3.4.2
+ * S). */
+static void draw_rows(size_t *rows, size_t n, size_t of, uint64_t seed)
+{
+    struct rng rng;
+    size_t m = 0;
+
+    rng_init(&rng, seed, "kmeans.sample", 0);
+    for (size_t i = 0; m < n; i++)
+        if (rng_below(&rng, of - i) < n - m)
+            rows[m++] = i;
+}
+
+/* One iteration over all rows, from the centroids of a sample of them. */
+static enum status fit_from_sample(struct kmeans *kmeans, struct lloyd *lloyd,
+                                   const struct kmeans_config *config, uint64_t seed,
+                                   struct error *err)
+{
+    struct kmeans_config whole = *config;
+    size_t n = (size_t)config->fit_rows, *rows = mem_alloc(n, sizeof(*rows));
+    struct kmeans sample = {0};
+    struct csr chosen = {0};
+    enum status st = rows ? STATUS_OK : error_nomem(err);
+
+    whole.fit_rows = 0;
+    if (!st) {
+        draw_rows(rows, n, lloyd->x.rows, seed);
+        st = csr_select(&chosen, lloyd->x, rows, n, err);
+    }
+    if (!st)
+        st = kmeans_fit(&sample, csr_as_view(&chosen), lloyd->k, &whole, seed, lloyd->kernels,
+                        lloyd->workers, err);
+    if (!st) {
+        lloyd_set_centroids(lloyd, matrix_as_view(&sample.centroids));
+        st = lloyd_run(lloyd, 1, err);
+    }
+    if (!st)
+        st = keep_run(kmeans, lloyd, err);
+    kmeans->iterations = sample.iterations + 1;
+    kmeans->converged = sample.converged;
+    kmeans_release(&sample);
+    csr_release(&chosen);
+    mem_free(rows);
+    return st;
+}
+
 enum status kmeans_fit(struct kmeans *kmeans, struct csr_view x, uint32_t k,
                        const struct kmeans_config *config, uint64_t seed,
                        const struct kernels *kernels, struct workers *workers, struct error *err)
 {
     struct lloyd lloyd = {
         .x = x, .k = k, .metric = config->metric, .kernels = kernels, .workers = workers};
-    struct seeding seeding = {0};
-    bool kept = false;
     enum status st;
 
     assert(k > 0);
     *kmeans = (struct kmeans){0};
     st = lloyd_init(&lloyd, err);
-    if (st)
-        goto out;
-    if (lloyd.k == 0) {
+    if (!st && lloyd.k == 0) {
         st = fit_nothing(kmeans, x.rows, x.cols, err);
-        goto out;
+    } else if (!st) {
+        st = kmeans_init(kmeans, x.rows, lloyd.k, x.cols, err);
+        if (!st && config->fit_rows > 0 && config->fit_rows < x.rows)
+            st = fit_from_sample(kmeans, &lloyd, config, seed, err);
+        else if (!st)
+            st = fit_all(kmeans, &lloyd, config, seed, err);
     }
-    st = kmeans_init(kmeans, x.rows, lloyd.k, x.cols, err);
-    if (st)
-        goto out;
-    st = seeding_init(&seeding, x, lloyd.norms2, lloyd.k, err);
-    for (uint32_t run = 0; !st && run < config->restarts; run++) {
-        struct rng rng;
-
-        rng_init(&rng, seed, "kmeans.start", run);
-        st = start(&lloyd, &seeding, &rng, err);
-        if (!st)
-            st = lloyd_run(&lloyd, config->max_iterations, err);
-        if (!st && (!kept || lloyd.inertia < kmeans->inertia))
-            st = keep_run(kmeans, &lloyd, err);
-        kept = true;
-    }
-out:
-    seeding_release(&seeding);
     lloyd_release(&lloyd);
     if (st)
         kmeans_release(kmeans);

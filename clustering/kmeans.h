@@ -37,6 +37,8 @@ struct kmeans_config {
     bool idf;
     uint32_t max_iterations;
     uint32_t restarts; /* runs in all; the smallest inertia wins, the earliest on a tie */
+    uint64_t
+        fit_rows; /* with more rows, fit on so many and end with one iteration over all; 0: all */
 };
 
 /* The recipe's `clustering` section. */
@@ -81,6 +83,10 @@ uint32_t kmeans_auto_clusters(size_t n, size_t batch_size);
  * With fewer distinct non-empty rows than k, k is lowered; with none, there is one cluster, and
  * centroid 0 is zero. A cluster that ends without rows is left out. Ties go to the lower cluster.
  * The same bits at any number of workers, and labels that no kernel decides by its rounding.
+ *
+ * With config->fit_rows below the number of rows, the centroids are fitted on that many, drawn by
+ * `seed`; they are where one iteration over all rows starts. `iterations` is then the sample's and
+ * one; `converged` is that of the sample.
  *
  * STATUS_NOMEM, STATUS_CANCELED: `kmeans` is empty. Cost of an iteration: k times the entries of x;
  * memory: 2 k d floats, and for the start 8 n (2 + log k) bytes and a copy of x.

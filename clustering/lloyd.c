@@ -1,5 +1,6 @@
 #include "clustering/lloyd.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -272,6 +273,23 @@ void lloyd_set_centroid(struct lloyd *l, uint32_t c, size_t row)
     for (size_t e = 0; e < entries.n; e++)
         centroid[entries.indices[e]] = entries.values[e];
     l->nearest.norms2[c] = l->norms2[row];
+}
+
+void lloyd_set_centroids(struct lloyd *l, struct matrix_view centroids)
+{
+    assert(centroids.rows > 0 && centroids.rows <= l->k && centroids.cols == l->x.cols);
+    l->k = (uint32_t)centroids.rows;
+    l->nearest.k = l->k;
+    for (uint32_t c = 0; c < l->k; c++) {
+        const float *centroid = matrix_view_row(centroids, c);
+        double norm2 = 0;
+
+        for (size_t j = 0; j < centroids.cols; j++)
+            norm2 += (double)centroid[j] * (double)centroid[j];
+        memcpy(l->centroids.data + c * l->centroids.stride, centroid,
+               centroids.cols * sizeof(*centroid));
+        l->nearest.norms2[c] = norm2;
+    }
 }
 
 enum status lloyd_run(struct lloyd *l, uint32_t max_iterations, struct error *err)

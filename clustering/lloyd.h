@@ -56,6 +56,9 @@ void lloyd_release(struct lloyd *lloyd);
 /* Centroid c starts at this row; all of them must be set. */
 void lloyd_set_centroid(struct lloyd *lloyd, uint32_t c, size_t row);
 
+/* All centroids at once: [k, d] of 0 < k <= lloyd->k, which becomes the number of clusters. */
+void lloyd_set_centroids(struct lloyd *lloyd, struct matrix_view centroids);
+
 /*
  * Until labels stop moving, or max_iterations. An empty cluster is re-seeded from the row farthest
  * from its centroid, several from as many distinct rows. It stays empty only if every row of a

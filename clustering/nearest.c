@@ -157,6 +157,7 @@ enum status nearest_lay_out(struct nearest *nearest, struct matrix_view centroid
     size_t n_parts = (nearest->d + COLUMNS_PER_RANGE - 1) / COLUMNS_PER_RANGE;
 
     nearest->centroids = centroids;
+    nearest->n_panels = (nearest->k + KERNELS_PANEL - 1) / KERNELS_PANEL;
     nearest->norm_max = 0;
     for (uint32_t c = 0; c < nearest->k; c++)
         nearest->norm_max = fmax(nearest->norm_max, sqrt(nearest->norms2[c]));

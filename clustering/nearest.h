@@ -40,7 +40,8 @@ MUST_CHECK
 enum status nearest_init(struct nearest *nearest, struct error *err);
 void nearest_release(struct nearest *nearest);
 
-/* Lay out these centroids; `norms2` are set. STATUS_CANCELED. Cost: 2 k d floats of traffic. */
+/* Lay out these centroids; `norms2` are set, and k may have become less since nearest_init().
+ * STATUS_CANCELED. Cost: 2 k d floats of traffic. */
 MUST_CHECK
 enum status nearest_lay_out(struct nearest *nearest, struct matrix_view centroids,
                             struct workers *workers, struct error *err);

@@ -16,7 +16,7 @@ enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
         {"dedup.near.enabled", "true"},  {"decontaminate.action", "flag"},
         {"on_error.action", "skip"},     {"on_error.max_bad", "18446744073709551615"},
         {"quality.fit_labels", "field"}, {"difficulty.fit_labels", "field"},
-        {"difficulty.force", "true"},
+        {"difficulty.force", "true"},    {"clustering.fit_rows", "20000"},
     };
     enum status st = STATUS_OK;
 

@@ -271,6 +271,7 @@ static void kmeans_does_not_depend_on_workers_or_kernels(void **state)
 
         config.max_iterations = 8;
         config.restarts = 2;
+        config.fit_rows = metric ? 1100 : 0;
         assert_int_equal(kmeans_space(&space, NULL, csr_as_view(&x), &config, NULL), STATUS_OK);
         fit(&expected, &space, 70, &config, 5);
         for (unsigned n = 1; n <= 4; n++) {
@@ -290,6 +291,48 @@ static void kmeans_does_not_depend_on_workers_or_kernels(void **state)
         kmeans_release(&expected);
         csr_release(&space);
     }
+    csr_release(&x);
+}
+
+static void kmeans_fitted_on_a_sample_labels_all_rows(void **state)
+{
+    struct csr x = {0};
+    struct kmeans kmeans;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct kmeans_config config = seed % 2 ? cosine : raw;
+        struct csr space;
+
+        /* Fewer rows than clusters too, and a sample of all but one. */
+        draw(&x, 200 + seed, 20 + (uint32_t)seed % 40, 2 + seed % 9, seed);
+        config.fit_rows = seed % 3 == 0 ? 5 : seed % 3 == 1 ? 60 : 199 + seed;
+        assert_int_equal(kmeans_space(&space, NULL, csr_as_view(&x), &config, NULL), STATUS_OK);
+        fit(&kmeans, &space, 10, &config, seed);
+        assert_true(kmeans.k <= 10 && kmeans.iterations >= 2);
+        if (config.fit_rows < 10)
+            assert_true(kmeans.k <= config.fit_rows);
+        assert_consistent(&kmeans, csr_as_view(&space), &config);
+        kmeans_release(&kmeans);
+        csr_release(&space);
+    }
+    csr_release(&x);
+}
+
+static void kmeans_fitted_on_as_many_rows_as_there_are_is_the_fit(void **state)
+{
+    struct kmeans_config config = cosine;
+    struct kmeans expected, kmeans;
+    struct csr x = {0};
+
+    (void)state;
+    draw(&x, 300, 40, 6, 3);
+    fit(&expected, &x, 12, &config, 7);
+    config.fit_rows = 300;
+    fit(&kmeans, &x, 12, &config, 7);
+    assert_same(&expected, &kmeans, 300);
+    kmeans_release(&kmeans);
+    kmeans_release(&expected);
     csr_release(&x);
 }
 
@@ -546,13 +589,12 @@ static void kmeans_stops_when_canceled(void **state)
     csr_release(&x);
 }
 
-static void kmeans_survives_failing_allocations(void **state)
+static void survive_failing_allocations(const struct kmeans_config *config)
 {
     struct kernels kernels;
     struct csr x = {0};
     enum status st = STATUS_NOMEM;
 
-    (void)state;
     draw(&x, 50, 20, 3, 1);
     kernels_init(&kernels, 0);
     for (size_t allowed = 0; st; allowed++) {
@@ -560,9 +602,9 @@ static void kmeans_survives_failing_allocations(void **state)
         struct kmeans kmeans = {0};
 
         mem_fail_after(allowed);
-        st = kmeans_space(&space, NULL, csr_as_view(&x), &cosine, NULL);
+        st = kmeans_space(&space, NULL, csr_as_view(&x), config, NULL);
         if (!st)
-            st = kmeans_fit(&kmeans, csr_as_view(&space), 5, &cosine, 1, &kernels, NULL, NULL);
+            st = kmeans_fit(&kmeans, csr_as_view(&space), 5, config, 1, &kernels, NULL, NULL);
         mem_fail_after(SIZE_MAX);
         assert_true(st == STATUS_OK || st == STATUS_NOMEM);
         if (st)
@@ -571,6 +613,16 @@ static void kmeans_survives_failing_allocations(void **state)
         csr_release(&space);
     }
     csr_release(&x);
+}
+
+static void kmeans_survives_failing_allocations(void **state)
+{
+    struct kmeans_config sampled = cosine;
+
+    (void)state;
+    survive_failing_allocations(&cosine);
+    sampled.fit_rows = 20;
+    survive_failing_allocations(&sampled);
 }
 
 int main(void)
@@ -582,6 +634,8 @@ int main(void)
         cmocka_unit_test(kmeans_inertia_never_rises),
         cmocka_unit_test(kmeans_restarts_take_the_smallest_inertia),
         cmocka_unit_test(kmeans_does_not_depend_on_workers_or_kernels),
+        cmocka_unit_test(kmeans_fitted_on_a_sample_labels_all_rows),
+        cmocka_unit_test(kmeans_fitted_on_as_many_rows_as_there_are_is_the_fit),
         cmocka_unit_test(kmeans_assign_gives_the_labels_of_the_fit),
         cmocka_unit_test(kmeans_assign_gives_ties_to_the_lower_cluster),
         cmocka_unit_test(kmeans_assign_survives_failing_allocations),
