@@ -345,7 +345,10 @@ static void draw_bin(struct plot *p, const struct histogram *h, size_t i)
     double y = h->series[0].y[i], gap = b - a > 3 ? 1 : 0;
     struct text *out = p->out;
 
-    text_append(out, "<g class=\"bin\"><title>");
+    text_append(out, "<g class=\"bin\"");
+    if (h->hook)
+        text_appendf(out, " data-to=\"%.9g\"", h->edges[i + 1]);
+    text_append(out, "><title>");
     append_value(out, h->x_kind, h->edges[i]);
     text_append(out, " to ");
     append_value(out, h->x_kind, h->edges[i + 1]);
@@ -433,7 +436,37 @@ void chart_histogram(struct page *page, const struct histogram *h)
     plot_end(&p);
 }
 
-void chart_histogram_json(struct page *page, const struct json *node, struct histogram h)
+void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
+                 enum axis_kind y_kind, const double *edges, size_t n,
+                 const struct chart_series *series, size_t n_series)
+{
+    struct column columns[2 + CHART_SERIES_MAX] = {{"From", COLUMN_NUMBER}, {"To", COLUMN_NUMBER}};
+    struct table table;
+
+    if (n_series > CHART_SERIES_MAX)
+        n_series = CHART_SERIES_MAX;
+    for (size_t s = 0; s < n_series; s++)
+        columns[2 + s] = (struct column){series[s].name ? series[s].name : "", COLUMN_NUMBER};
+    figure_table_begin(page);
+    table_begin(&table, page, caption, columns, 2 + n_series);
+    for (size_t i = 0; i < n && table_row(&table); i++) {
+        for (size_t e = i; e < i + 2; e++) {
+            table_cell_begin(&table);
+            append_value(&page->out, x_kind, edges[e]);
+            table_cell_end(&table);
+        }
+        for (size_t s = 0; s < n_series; s++) {
+            table_cell_begin(&table);
+            append_value(&page->out, y_kind, series[s].y[i]);
+            table_cell_end(&table);
+        }
+    }
+    table_end(&table);
+    figure_table_end(page);
+}
+
+void chart_histogram_json(struct page *page, const struct json *node, const char *name,
+                          struct histogram h)
 {
     const struct json *edges = json_member(node, "edges");
     const struct json *list = json_member(node, "series");
@@ -463,13 +496,15 @@ void chart_histogram_json(struct page *page, const struct json *node, struct his
 
         while (have < n)
             y[have++] = NAN;
-        series[s] = (struct chart_series){member_string(of, "name"), y};
+        series[s] = (struct chart_series){of == node ? name : member_string(of, "name"), y};
     }
     h.edges = x;
     h.n = n - 1;
     h.series = series;
     h.n_series = n_series;
     chart_histogram(page, &h);
+    figure_bins(page, page->figure_title ? page->figure_title : "", h.x_kind, h.y_kind, x, n - 1,
+                series, n_series);
     mem_free(x);
 }
 
@@ -611,6 +646,11 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
         return;
     }
     plot_begin(&p, page, CHART_WIDE, ROW_HEIGHT * (double)n, NULL);
+    text_appendf(p.out,
+                 "<defs><pattern id=\"c%u-hatch\" width=\"5\" height=\"5\" "
+                 "patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><path "
+                 "class=\"hatch\" d=\"M2.5 0V5\"/></pattern></defs>\n",
+                 page->ids);
     for (size_t i = 0; i < n; i++) {
         double y = ROW_HEIGHT * (double)i;
         double in = stages[i].in > 0 && isfinite(stages[i].in) ? stages[i].in : 0;
@@ -619,14 +659,17 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
 
         row_words(&p, y, stages[i].name);
         if (dropped > 0)
-            text_appendf(p.out, "<tspan class=\"gone\">\xe2\x88\x92%s</tspan>  ",
+            text_appendf(p.out, "<tspan class=\"gone\">\xe2\x88\x92%s</tspan>\xc2\xa0\xc2\xa0 ",
                          number_count(dropped).s);
         text_appendf(p.out, "%s</text>", number_count(in - dropped).s);
         row_bar(&p, y, 0, p.width, "track");
         if (in > dropped)
             row_bar(&p, y, 0, fmax(1, stays), "s0");
         if (dropped > 0)
-            row_bar(&p, y, stays, fmax(stays + 1.5, all), "gone");
+            text_appendf(p.out,
+                         "<rect fill=\"url(#c%u-hatch)\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
+                         "height=\"10\"/>",
+                         page->ids, stays, y + 21, fmax(1.5, all - stays));
         text_append_char(p.out, '\n');
     }
     plot_end(&p);

@@ -242,6 +242,11 @@ size_t json_numbers(const struct json *array, double *x, size_t max)
 
 /* ---- Page ---- */
 
+static void append_plain(struct text *out, const char *words)
+{
+    html_line(out, words, strlen(words), HTML_TEXT_BYTES);
+}
+
 bool page_keep(struct page *page, size_t mark)
 {
     if (page->out.length <= page->limit)
@@ -254,12 +259,15 @@ bool page_keep(struct page *page, size_t mark)
 
 void page_heading(struct page *page, const char *title)
 {
-    text_appendf(&page->out, "<h3>%s</h3>\n", title);
+    text_append(&page->out, "<h3>");
+    append_plain(&page->out, title);
+    text_append(&page->out, "</h3>\n");
 }
 
 void page_fold_begin(struct page *page, const char *title, double count)
 {
-    text_appendf(&page->out, "<details><summary>%s", title);
+    text_append(&page->out, "<details><summary>");
+    append_plain(&page->out, title);
     if (!isnan(count))
         text_appendf(&page->out, " <span class=\"count\">%s</span>", number_count(count).s);
     text_append(&page->out, "</summary>\n");
@@ -287,9 +295,11 @@ void page_tiles_begin(struct page *page)
 
 void page_tile(struct page *page, const char *value, const char *label, const char *note)
 {
-    text_appendf(&page->out, "<div><dt>%s</dt><dd>%s", label, value);
+    text_append(&page->out, "<div><dt>");
+    append_plain(&page->out, label);
+    text_appendf(&page->out, "</dt><dd>%s", value);
     if (note)
-        text_appendf(&page->out, " <small>%s</small>", note);
+        text_appendf(&page->out, "<small class=\"of\">%s</small>", note);
     text_append(&page->out, "</dd></div>\n");
 }
 
@@ -322,8 +332,11 @@ static void sample_head(struct text *out, const struct json *sample, const char 
     size_t n;
 
     text_append(out, "<p class=\"head\">");
-    if (label)
-        text_appendf(out, "<b>%s</b> ", label);
+    if (label) {
+        text_append(out, "<b>");
+        html_line(out, label, strlen(label), HTML_NAME_WIDTH);
+        text_append(out, "</b> ");
+    }
     text_append(out, "<code>");
     if (json_type(id) != JSON_NULL)
         html_name(out, id);
@@ -458,10 +471,15 @@ void table_begin(struct table *table, struct page *page, const char *caption,
     struct text *out = &page->out;
 
     *table = (struct table){.page = page, .columns = columns, .n_columns = n_columns};
-    text_appendf(out, "<div class=\"scroll\"><table><caption>%s</caption>\n<thead><tr>", caption);
-    for (size_t i = 0; i < n_columns; i++)
-        text_appendf(out, "<th scope=\"col\"%s>%s</th>",
-                     columns[i].kind == COLUMN_NUMBER ? " class=\"n\"" : "", columns[i].title);
+    text_append(out, "<div class=\"scroll\"><table><caption>");
+    append_plain(out, caption);
+    text_append(out, "</caption>\n<thead><tr>");
+    for (size_t i = 0; i < n_columns; i++) {
+        text_append(out, columns[i].kind == COLUMN_NUMBER ? "<th scope=\"col\" class=\"n\">"
+                                                          : "<th scope=\"col\">");
+        html_line(out, columns[i].title, strlen(columns[i].title), HTML_NAME_WIDTH);
+        text_append(out, "</th>");
+    }
     text_append(out, "</tr></thead>\n<tbody>\n");
 }
 
@@ -508,7 +526,7 @@ void table_cell_end(struct table *table)
 void table_words(struct table *table, const char *words)
 {
     table_cell_begin(table);
-    text_append(&table->page->out, words);
+    append_plain(&table->page->out, words);
     table_cell_end(table);
 }
 
@@ -549,4 +567,27 @@ void table_end(struct table *table)
 {
     end_row(table);
     text_append(&table->page->out, "</tbody></table></div>\n");
+}
+
+void page_weights(struct page *page, const char *title, const char *caption,
+                  const struct json *latents)
+{
+    static const struct column columns[] = {{"Latent", COLUMN_TEXT}, {"Weight", COLUMN_NUMBER}};
+    size_t n = json_type(latents) == JSON_ARRAY ? json_length(latents) : 0;
+    struct table table;
+
+    if (n == 0)
+        return;
+    page_fold_begin(page, title, (double)n);
+    table_begin(&table, page, caption, columns, 2);
+    for (size_t i = 0; i < n && table_row(&table); i++) {
+        const struct json *latent = json_element(latents, i);
+
+        table_cell_begin(&table);
+        page_latent(&page->out, latent);
+        table_cell_end(&table);
+        table_value(&table, member_number(latent, "weight"));
+    }
+    table_end(&table);
+    page_fold_end(page);
 }

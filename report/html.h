@@ -2,9 +2,11 @@
  * report/html.h - pieces of the page: escaped text, numbers for people, sample cards, tables.
  *
  * Whatever comes from the JSON goes through html_text(), html_line() or a function that says it
- * does. Everything is a byte string that grows: nothing here fails by itself, page->out.failed says
- * it at the end. Members of the JSON may be missing or of another type: what is not a number is
- * shown as a dash, what is not a string as nothing.
+ * does. Titles, captions, labels and "words" are plain text and are escaped here, from whomever
+ * they come; only parameters that say HTML are taken as that. Everything is a byte string that
+ * grows: nothing here fails by itself, page->out.failed says it at the end. Members of the JSON may
+ * be missing or of another type: what is not a number is shown as a dash, what is not a string as
+ * nothing.
  *
  * No style attributes (the Content-Security-Policy would refuse them), no address in href or src
  * but "#id".
@@ -105,10 +107,10 @@ size_t json_numbers(const struct json *array, double *x, size_t max);
  */
 bool page_keep(struct page *page, size_t mark);
 
-/* <h3>; words of our own. */
+/* <h3> */
 void page_heading(struct page *page, const char *title);
 
-/* <details>; words of our own. `count` NaN: none is shown. */
+/* <details>; `count` NaN: none is shown. */
 void page_fold_begin(struct page *page, const char *title, double count);
 void page_fold_end(struct page *page);
 
@@ -116,16 +118,15 @@ void page_fold_end(struct page *page);
 void page_columns_begin(struct page *page);
 void page_columns_end(struct page *page);
 
-/* A line of figures: tiles_begin, tile..., tiles_end. `value` is HTML, `label` words of our own,
- * `note` HTML or NULL. */
+/* A line of figures: tiles_begin, tile..., tiles_end. `value` is HTML, `note` HTML or NULL. */
 void page_tiles_begin(struct page *page);
 void page_tile(struct page *page, const char *value, const char *label, const char *note);
 void page_tiles_end(struct page *page);
 
 /*
  * A sample as a card: text, source, id, scores, what became of it, its note. False if it did not
- * fit. `spans` marks bytes of its text; NULL: none. `label` is a word of our own over the card
- * ("kept", "benchmark item"), or NULL.
+ * fit. `spans` marks bytes of its text; NULL: none. `label` stands over the card ("kept",
+ * "benchmark item"), or NULL.
  */
 bool page_sample(struct page *page, const struct json *sample, const char *label,
                  const struct json *spans);
@@ -144,7 +145,7 @@ enum column_kind {
 };
 
 struct column {
-    const char *title; /* words of our own; "" for a column of marks */
+    const char *title; /* "" for a column of marks */
     enum column_kind kind;
 };
 
@@ -159,7 +160,7 @@ struct table {
 };
 
 /*
- * The caption is words of our own, and needed: it is what a screen reader says. The first cell of a
+ * The caption is needed: it is what a screen reader says. The first cell of a
  * row is its heading. Cells missing at a row's end are added empty.
  */
 void table_begin(struct table *table, struct page *page, const char *caption,
@@ -171,9 +172,13 @@ void table_value(struct table *table, double x);
 /* A field of a heat table: its number on a colour by `part`, 0 .. 1, of the most; NaN: none. */
 void table_heat(struct table *table, const char *number, double part);
 void table_name(struct table *table, const struct json *node); /* html_name() */
-void table_words(struct table *table, const char *words);      /* our own */
+void table_words(struct table *table, const char *words);
 void table_cell_begin(struct table *table); /* HTML of the caller's between the two */
 void table_cell_end(struct table *table);
 void table_end(struct table *table);
+
+/* Latents with their weights in a probe, under a fold-out: nothing if there are none. */
+void page_weights(struct page *page, const char *title, const char *caption,
+                  const struct json *latents);
 
 #endif
