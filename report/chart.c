@@ -465,8 +465,7 @@ void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
     figure_table_end(page);
 }
 
-void chart_histogram_json(struct page *page, const struct json *node, const char *name,
-                          struct histogram h)
+void chart_histogram_json(struct page *page, const struct json *node, struct histogram h)
 {
     const struct json *edges = json_member(node, "edges");
     const struct json *list = json_member(node, "series");
@@ -496,15 +495,13 @@ void chart_histogram_json(struct page *page, const struct json *node, const char
 
         while (have < n)
             y[have++] = NAN;
-        series[s] = (struct chart_series){of == node ? name : member_string(of, "name"), y};
+        series[s] = (struct chart_series){member_string(of, "name"), y};
     }
     h.edges = x;
     h.n = n - 1;
     h.series = series;
     h.n_series = n_series;
     chart_histogram(page, &h);
-    figure_bins(page, page->figure_title ? page->figure_title : "", h.x_kind, h.y_kind, x, n - 1,
-                series, n_series);
     mem_free(x);
 }
 

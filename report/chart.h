@@ -85,11 +85,9 @@ void chart_histogram(struct page *page, const struct histogram *h);
 
 /*
  * docs/report.md's histogram as a chart: reads edges with counts or series of `node`, then draws
- * `h`, of which it fills edges, n, series and n_series, and its table. `name` is that of the
- * counts where there are no series.
+ * `h`, of which it fills edges, n, series and n_series,.
  */
-void chart_histogram_json(struct page *page, const struct json *node, const char *name,
-                          struct histogram h);
+void chart_histogram_json(struct page *page, const struct json *node, struct histogram h);
 
 /* The table behind a histogram, folded: a row a bin. */
 void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
