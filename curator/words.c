@@ -67,10 +67,25 @@ static size_t word_end(struct text_view text, size_t i)
     return i;
 }
 
+bool words_next(struct text_view text, size_t *at, struct text_view *word)
+{
+    while (*at < text.length) {
+        size_t begin = *at, end = word_end(text, begin);
+
+        *at = end > begin ? end : begin + 1;
+        if (end == begin)
+            continue;
+        *word = (struct text_view){.bytes = text.bytes + begin, .length = end - begin};
+        return true;
+    }
+    return false;
+}
+
 enum status words_split(struct words *words, struct text_view text, struct error *err)
 {
+    struct text_view word;
     void *p = words->bytes;
-    size_t length = 0;
+    size_t length = 0, at = 0;
     bool ok;
 
     words->n = 0;
@@ -79,20 +94,14 @@ enum status words_split(struct words *words, struct text_view text, struct error
     words->bytes = p;
     if (!ok || !reserve_start(words))
         return error_nomem(err);
-    for (size_t i = 0; i < text.length;) {
-        size_t end = word_end(text, i);
-
-        if (end == i) {
-            i++;
-            continue;
-        }
+    while (words_next(text, &at, &word)) {
         if (!reserve_start(words))
             return error_nomem(err);
         if (words->keep_places)
-            words->places[words->n] = i;
+            words->places[words->n] = (size_t)(word.bytes - text.bytes);
         words->starts[words->n++] = length;
-        for (; i < end; i++)
-            words->bytes[length++] = lower(text.bytes[i]);
+        for (size_t i = 0; i < word.length; i++)
+            words->bytes[length++] = lower(word.bytes[i]);
         words->bytes[length++] = ' ';
     }
     words->starts[words->n] = length;

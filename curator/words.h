@@ -34,6 +34,12 @@ enum status words_split(struct words *words, struct text_view text, struct error
 /* Where word i ends in the text; with keep_places. */
 size_t words_place_end(const struct words *words, size_t i);
 
+/*
+ * The words of a text one by one, as they stand there: false after the last one. *at begins at 0.
+ * Allocates nothing.
+ */
+bool words_next(struct text_view text, size_t *at, struct text_view *word);
+
 /* Runs of `length` words there are; a shorter text is one run of all its words. 0 without words. */
 size_t words_runs(const struct words *words, size_t length);
 
