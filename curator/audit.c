@@ -18,6 +18,8 @@ void audit_release(struct audit *audit)
     text_release(&audit->measures);
     mem_free(audit->source_of);
     audit->source_of = NULL;
+    mem_free(audit->texts);
+    audit->texts = NULL;
 }
 
 void audit_measure(struct audit *audit, const char *name, double value, size_t of)
@@ -236,6 +238,8 @@ enum status audit_report_json(struct audit *audit, struct text *out, struct erro
     struct text sections = {0};
     enum status st = rank_sources(audit, err);
 
+    if (!st)
+        st = audit_measure_texts(audit, err);
     if (!st)
         st = append_sections(audit, &sections, err);
     if (!st)

@@ -29,12 +29,27 @@
 #include "base/text.h"
 #include "curator/findings.h"
 #include "curator/run.h"
+#include "curator/text_measure.h"
 
 /* Bytes of a prompt or an answer that a report shows. */
 #define AUDIT_TEXT_BYTES 400
+#define AUDIT_ANSWER_BYTES 200
 /* Sources told one by one, the largest; the others are counted together. */
 #define AUDIT_SOURCES_MAX 40
 #define AUDIT_NO_SOURCE UINT32_MAX
+
+/* The prompt of a row (curator/text_measure.h). */
+struct audit_text {
+    uint32_t words, characters;
+    float garbage;
+    unsigned char oddity; /* enum text_oddity */
+    bool empty;
+};
+
+static inline bool audit_is_garbage(const struct audit_text *text)
+{
+    return (double)text->garbage >= TEXT_GARBAGE;
+}
 
 struct audit {
     const struct run *run;
@@ -51,6 +66,7 @@ struct audit {
     struct span source_names[AUDIT_SOURCES_MAX];
     size_t source_rows[AUDIT_SOURCES_MAX];
     size_t n_sources, sources_beyond; /* names, not rows, beyond */
+    struct audit_text *texts;         /* [run->data.n], all zero for malformed rows */
 };
 
 /*
@@ -60,6 +76,10 @@ struct audit {
 MUST_CHECK
 enum status audit_report_json(struct audit *audit, struct text *out, struct error *err);
 void audit_release(struct audit *audit);
+
+/* Fill `texts`, by the run's workers. audit_report_json() does before the first section. */
+MUST_CHECK
+enum status audit_measure_texts(struct audit *audit, struct error *err);
 
 /* Sections: each appends one JSON object to `out`. */
 typedef enum status audit_section(struct audit *audit, struct text *out, struct error *err);

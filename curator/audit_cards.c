@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "curator/audit.h"
+#include "curator/field_path.h"
+#include "formats/json.h"
 
 size_t audit_samples_max(const struct audit *audit)
 {
@@ -132,6 +134,51 @@ static void append_texts(const struct audit *audit, size_t row, size_t bytes_max
     text_release(&prompt);
 }
 
+/* The text of a string, the JSON of anything else, cut. */
+static void append_cut_answer(const struct json *node, struct text *out)
+{
+    struct text json = {0};
+    size_t n = 0;
+    const char *s = json_string(node, &n);
+
+    if (!s) {
+        json_print(node, &json);
+        s = text_string(&json);
+        n = json.length;
+    }
+    text_append_json_string(out, s, cut(s, n, AUDIT_ANSWER_BYTES));
+    out->failed |= json.failed;
+    text_release(&json);
+}
+
+/* Only a hash of it is kept (curator/dataset.h): few samples are shown, their rows are read again.
+ */
+static void append_answer(const struct audit *audit, size_t row, struct text *out)
+{
+    const struct dataset *data = &audit->run->data;
+    const struct sample *s = &data->samples[row];
+    struct field_path path = {0};
+    struct json *line = NULL;
+    const struct json *node = NULL;
+    enum status st = STATUS_OK;
+
+    text_append(out, ",\"answer\":");
+    if (s->has_answer && audit_may_show(audit, "answer")) {
+        st = field_path_init(&path, audit->run->recipe->input.fields.answer, NULL);
+        if (!st)
+            st = json_parse(&line, dataset_bytes(data, s->line), s->line.length, NULL, NULL);
+        node = field_path_find(&path, line);
+    }
+    if (node)
+        append_cut_answer(node, out);
+    else
+        text_append(out, "null");
+    /* The row was read before by the same path: nothing but memory can be short. */
+    out->failed |= st != STATUS_OK;
+    json_free(line);
+    field_path_release(&path);
+}
+
 static void append_redacted(const struct audit *audit, struct text *out)
 {
     static const char *const fields[] = {"id", "source", "prompt", "answer"};
@@ -172,6 +219,7 @@ void audit_card_cut(const struct audit *audit, size_t row, const char *note, siz
     else
         text_append(out, "null");
     append_texts(audit, row, bytes_max, out);
+    append_answer(audit, row, out);
     text_appendf(out, ",\"kept\":%s,\"reason\":", verdict_alive(v) ? "true" : "false");
     if (v->reason == REASON_NONE)
         text_append(out, "null");

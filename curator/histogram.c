@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -30,18 +31,33 @@ static double round_up(double x)
     return 10 * power;
 }
 
-void histogram_init_for(struct histogram *h, const double *values, size_t n, size_t bins)
+/* False without any finite value. */
+static bool find_range(const double *values, size_t n, double *low, double *high)
 {
-    double low = INFINITY, high = -INFINITY, step, first, last;
-
-    assert(bins > 0 && bins + 2 <= HISTOGRAM_BINS_MAX);
+    *low = INFINITY;
+    *high = -INFINITY;
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(values[i]))
             continue;
-        low = fmin(low, values[i]);
-        high = fmax(high, values[i]);
+        *low = fmin(*low, values[i]);
+        *high = fmax(*high, values[i]);
     }
-    if (low > high) {
+    return *low <= *high;
+}
+
+static void init_steps(struct histogram *h, double first, double last, double step)
+{
+    *h = (struct histogram){.n_bins = (size_t)(last - first)};
+    for (size_t i = 0; i <= h->n_bins; i++)
+        h->edges[i] = (first + (double)i) * step;
+}
+
+void histogram_init_for(struct histogram *h, const double *values, size_t n, size_t bins)
+{
+    double low, high, step, first, last;
+
+    assert(bins > 0 && bins + 2 <= HISTOGRAM_BINS_MAX);
+    if (!find_range(values, n, &low, &high)) {
         histogram_init(h, 0, 1, 1);
         return;
     }
@@ -57,9 +73,22 @@ void histogram_init_for(struct histogram *h, const double *values, size_t n, siz
         histogram_init(h, low, nextafter(high, INFINITY), bins);
         return;
     }
-    *h = (struct histogram){.n_bins = (size_t)(last - first)};
-    for (size_t i = 0; i <= h->n_bins; i++)
-        h->edges[i] = (first + (double)i) * step;
+    init_steps(h, first, last, step);
+}
+
+void histogram_init_for_counts(struct histogram *h, const double *values, size_t n, size_t bins)
+{
+    double low, high, step;
+
+    assert(bins > 0 && bins + 2 <= HISTOGRAM_BINS_MAX);
+    if (!find_range(values, n, &low, &high)) {
+        histogram_init(h, 0, 1, 1);
+        return;
+    }
+    step = round_up(fmax(1, (high + 1 - low) / (double)bins));
+    if (step == 2.5)
+        step = 5;
+    init_steps(h, floor(low / step), floor(high / step) + 1, step);
 }
 
 void histogram_add(struct histogram *h, double x)

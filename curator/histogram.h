@@ -31,6 +31,9 @@ void histogram_init(struct histogram *h, double low, double high, size_t bins);
  */
 void histogram_init_for(struct histogram *h, const double *values, size_t n, size_t bins);
 
+/* The same for whole numbers: so are the edges, and the last one lies beyond all values. */
+void histogram_init_for_counts(struct histogram *h, const double *values, size_t n, size_t bins);
+
 void histogram_add(struct histogram *h, double x); /* NaN is ignored */
 void histogram_fill(struct histogram *h, const double *values, size_t n);
 
