@@ -113,6 +113,11 @@ void audit_card(const struct audit *audit, size_t row, const char *note, struct 
 void audit_card_cut(const struct audit *audit, size_t row, const char *note, size_t bytes_max,
                     struct text *out);
 
+/* The same with the part of the prompt that `shown` has chosen (curator/audit_shown.h). */
+struct shown_text;
+void audit_card_shown(const struct audit *audit, size_t row, const char *note,
+                      const struct shown_text *shown, struct text *out);
+
 /* The name of member and a list of cards: ,"name":[...] of at most samples_in_report of rows [n].
  */
 void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
@@ -136,5 +141,9 @@ void audit_file_name(const char *path, struct text *out);
 
 /* The name of a source as a JSON string, or null where it may not be shown. */
 void audit_source_name(const struct audit *audit, size_t source, struct text *out);
+
+/* The same for a sentence: plain text of at most 60 bytes, or "source 3", counted by size from 1.
+ */
+void audit_source_words(const struct audit *audit, size_t source, struct text *out);
 
 #endif

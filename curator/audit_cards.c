@@ -5,8 +5,12 @@
 #include <string.h>
 
 #include "curator/audit.h"
+#include "curator/audit_shown.h"
 #include "curator/field_path.h"
 #include "formats/json.h"
+
+/* Of a source's name in a sentence. */
+#define SOURCE_WORDS_BYTES 60
 
 size_t audit_samples_max(const struct audit *audit)
 {
@@ -89,6 +93,22 @@ void audit_file_name(const char *path, struct text *out)
     text_release(&name);
 }
 
+void audit_source_words(const struct audit *audit, size_t source, struct text *out)
+{
+    struct span name;
+    const char *s;
+
+    if (source >= audit->n_sources || !audit_may_show(audit, "source")) {
+        text_appendf(out, "source %zu", source + 1);
+        return;
+    }
+    name = audit->source_names[source];
+    s = dataset_bytes(&audit->run->data, name);
+    text_append_n(out, s, cut(s, name.length, SOURCE_WORDS_BYTES));
+    if (name.length > SOURCE_WORDS_BYTES)
+        text_append(out, "...");
+}
+
 void audit_absent(struct text *out, const char *why)
 {
     text_append(out, "{\"absent\":");
@@ -117,13 +137,20 @@ enum status audit_label(const struct audit *audit, uint32_t latent, struct text 
     return label_table_find_json(audit->labels, latent, out, err);
 }
 
-static void append_texts(const struct audit *audit, size_t row, size_t bytes_max, struct text *out)
+static void append_texts(const struct audit *audit, size_t row, const struct shown_text *shown,
+                         size_t bytes_max, struct text *out)
 {
     struct text prompt = {0};
     size_t clipped = 0;
 
     if (!audit_may_show(audit, "prompt")) {
         text_append(out, ",\"text\":null,\"clipped\":0");
+        return;
+    }
+    if (shown) {
+        text_append(out, ",\"text\":");
+        shown_text_print(shown, out, &clipped);
+        text_appendf(out, ",\"clipped\":%zu", clipped);
         return;
     }
     audit_prompt_text(audit, row, bytes_max, &prompt, &clipped);
@@ -196,13 +223,8 @@ static void append_redacted(const struct audit *audit, struct text *out)
     text_append_char(out, ']');
 }
 
-void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out)
-{
-    audit_card_cut(audit, row, note, AUDIT_TEXT_BYTES, out);
-}
-
-void audit_card_cut(const struct audit *audit, size_t row, const char *note, size_t bytes_max,
-                    struct text *out)
+static void append_card(const struct audit *audit, size_t row, const char *note,
+                        const struct shown_text *shown, size_t bytes_max, struct text *out)
 {
     const struct run *run = audit->run;
     const struct sample *s = &run->data.samples[row];
@@ -218,7 +240,7 @@ void audit_card_cut(const struct audit *audit, size_t row, const char *note, siz
         text_append_json_string(out, dataset_bytes(&run->data, s->source), s->source.length);
     else
         text_append(out, "null");
-    append_texts(audit, row, bytes_max, out);
+    append_texts(audit, row, shown, bytes_max, out);
     append_answer(audit, row, out);
     text_appendf(out, ",\"kept\":%s,\"reason\":", verdict_alive(v) ? "true" : "false");
     if (v->reason == REASON_NONE)
@@ -239,6 +261,23 @@ void audit_card_cut(const struct audit *audit, size_t row, const char *note, siz
     audit_member_text(out, "note", note);
     append_redacted(audit, out);
     text_append_char(out, '}');
+}
+
+void audit_card(const struct audit *audit, size_t row, const char *note, struct text *out)
+{
+    append_card(audit, row, note, NULL, AUDIT_TEXT_BYTES, out);
+}
+
+void audit_card_cut(const struct audit *audit, size_t row, const char *note, size_t bytes_max,
+                    struct text *out)
+{
+    append_card(audit, row, note, NULL, bytes_max, out);
+}
+
+void audit_card_shown(const struct audit *audit, size_t row, const char *note,
+                      const struct shown_text *shown, struct text *out)
+{
+    append_card(audit, row, note, shown, AUDIT_TEXT_BYTES, out);
 }
 
 void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,

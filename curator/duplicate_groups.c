@@ -1,0 +1,225 @@
+#include "curator/duplicate_groups.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "curator/duplicates.h"
+
+/* Near duplicates whose likeness to the first of their group is looked at again; beyond, copies
+ * may go uncounted, never the other way round. */
+#define CHECKS_MAX 20000
+
+_Static_assert(AUDIT_SOURCES_MAX <= 64, "a source is a bit");
+
+bool duplicate_of_text(const struct run *run, size_t row)
+{
+    enum reason reason = run->verdicts[row].reason;
+
+    return reason == REASON_DUPLICATE || reason == REASON_NEAR_DUPLICATE;
+}
+
+/* Partners come earlier in the data, so their roots are known. */
+static void find_roots(struct duplicate_groups *groups, const struct run *run)
+{
+    for (size_t row = 0; row < run->data.n; row++) {
+        const struct verdict *v = &run->verdicts[row];
+        bool repeats = duplicate_of_text(run, row) || v->reason == REASON_SAE_DUPLICATE;
+
+        groups->root[row] = row;
+        if (repeats && v->partner != NO_ROW) {
+            assert(v->partner < row);
+            groups->root[row] = groups->root[v->partner];
+        }
+        groups->size[groups->root[row]]++;
+    }
+}
+
+/* qsort has no context argument: carry the hash along with the row. */
+struct keyed_row {
+    struct hash128 hash;
+    size_t row;
+};
+
+static int compare_keyed(const void *a, const void *b)
+{
+    const struct keyed_row *x = a, *y = b;
+
+    if (x->hash.high != y->hash.high)
+        return x->hash.high < y->hash.high ? -1 : 1;
+    if (x->hash.low != y->hash.low)
+        return x->hash.low < y->hash.low ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+static enum status sort_prompts(struct duplicate_groups *groups, const struct run *run,
+                                struct error *err)
+{
+    struct keyed_row *keyed = mem_alloc(run->data.n, sizeof(*keyed));
+    size_t n = 0, first = 0;
+
+    if (!keyed)
+        return error_nomem(err);
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (run->data.samples[row].problem.length == 0)
+            keyed[n++] = (struct keyed_row){run->data.samples[row].prompt_hash, row};
+    }
+    if (n > 0)
+        qsort(keyed, n, sizeof(*keyed), compare_keyed);
+    for (size_t i = 0; i < n; i++) {
+        if (!hash128_equal(keyed[i].hash, keyed[first].hash))
+            first = i;
+        groups->order[i] = keyed[i].row;
+        groups->same[keyed[i].row] = first;
+    }
+    groups->n_parsed = n;
+    mem_free(keyed);
+    return STATUS_OK;
+}
+
+static uint64_t source_bit(const struct audit *audit, size_t row)
+{
+    uint32_t source = audit->source_of[row];
+
+    return source == AUDIT_NO_SOURCE ? 0 : UINT64_C(1) << source;
+}
+
+/* What prompts are told about: all rows of one prompt share it. By position in `order`, at the
+ * first row of a prompt. */
+struct prompts {
+    uint64_t *here;   /* sources that have the prompt */
+    uint64_t *near;   /* sources that have one like it */
+    uint64_t *before; /* those of them that have it earlier in the data */
+};
+
+static bool like_its_first(const struct run *run, size_t row, size_t *n_checks, struct error *err,
+                           enum status *st)
+{
+    const struct recipe *recipe = run->recipe;
+    struct span a = run->data.samples[row].prompt;
+    struct span b = run->data.samples[run->verdicts[row].partner].prompt;
+    double jaccard = 0;
+
+    if (++*n_checks > CHECKS_MAX)
+        return false;
+    *st = duplicates_jaccard(&jaccard, (struct text_view){dataset_bytes(&run->data, a), a.length},
+                             (struct text_view){dataset_bytes(&run->data, b), b.length},
+                             recipe->dedup.near.shingle, err);
+    return jaccard >= recipe->dedup.near.jaccard;
+}
+
+static void tie(struct prompts *prompts, const struct duplicate_groups *groups, size_t a, size_t b)
+{
+    size_t earlier = groups->order[a] < groups->order[b] ? a : b, later = a + b - earlier;
+
+    prompts->near[a] |= prompts->here[b];
+    prompts->near[b] |= prompts->here[a];
+    prompts->before[later] |= prompts->here[earlier];
+}
+
+/*
+ * Near duplicates are tied to the one they are most like, and to the first of their group if they
+ * are like it too and that tells of a source more.
+ */
+static enum status tie_prompts(struct prompts *prompts, const struct duplicate_groups *groups,
+                               const struct audit *audit, struct error *err)
+{
+    const struct run *run = audit->run;
+    size_t n_checks = 0;
+    enum status st = STATUS_OK;
+
+    for (size_t i = 0; i < groups->n_parsed; i++)
+        prompts->here[groups->same[groups->order[i]]] |= source_bit(audit, groups->order[i]);
+    for (size_t row = 0; row < run->data.n; row++) {
+        if (run->verdicts[row].nearest != NO_ROW)
+            tie(prompts, groups, groups->same[row], groups->same[run->verdicts[row].nearest]);
+    }
+    for (size_t row = 0; !st && row < run->data.n; row++) {
+        const struct verdict *v = &run->verdicts[row];
+        size_t own = groups->same[row], first;
+
+        if (v->reason != REASON_NEAR_DUPLICATE)
+            continue;
+        first = groups->same[v->partner];
+        if ((prompts->here[first] & ~(prompts->here[own] | prompts->near[own])) &&
+            like_its_first(run, row, &n_checks, err, &st))
+            tie(prompts, groups, own, first);
+    }
+    return st;
+}
+
+/* Rows of one prompt in order: which of them repeat one of their source, which have others. */
+static void note_copies(struct duplicate_groups *groups, const struct prompts *prompts,
+                        const struct audit *audit)
+{
+    uint64_t seen = 0, twice = 0;
+
+    for (size_t i = 0, first = 0; i < groups->n_parsed; i++) {
+        size_t row = groups->order[i];
+        uint64_t own = source_bit(audit, row);
+
+        if (groups->same[row] != first || i == 0) {
+            first = groups->same[row];
+            seen = twice = 0;
+            for (size_t j = i; j < groups->n_parsed && groups->same[groups->order[j]] == first;
+                 j++) {
+                uint64_t bit = source_bit(audit, groups->order[j]);
+
+                twice |= seen & bit;
+                seen |= bit;
+            }
+            seen = 0;
+        }
+        groups->copies[row] = (prompts->here[first] & ~own) | (twice & own) | prompts->near[first];
+        groups->repeats[row] = ((seen | prompts->before[first]) & own) != 0;
+        seen |= own;
+    }
+}
+
+void duplicate_groups_release(struct duplicate_groups *groups)
+{
+    mem_free(groups->root);
+    mem_free(groups->size);
+    mem_free(groups->order);
+    mem_free(groups->same);
+    mem_free(groups->copies);
+    mem_free(groups->repeats);
+    *groups = (struct duplicate_groups){0};
+}
+
+enum status duplicate_groups_find(struct duplicate_groups *groups, const struct audit *audit,
+                                  struct error *err)
+{
+    size_t n = audit->run->data.n;
+    struct prompts prompts = {.here = mem_zalloc(n, sizeof(*prompts.here)),
+                              .near = mem_zalloc(n, sizeof(*prompts.near)),
+                              .before = mem_zalloc(n, sizeof(*prompts.before))};
+    enum status st;
+
+    *groups = (struct duplicate_groups){
+        .root = mem_alloc(n, sizeof(*groups->root)),
+        .size = mem_zalloc(n, sizeof(*groups->size)),
+        .order = mem_alloc(n, sizeof(*groups->order)),
+        .same = mem_zalloc(n, sizeof(*groups->same)),
+        .copies = mem_zalloc(n, sizeof(*groups->copies)),
+        .repeats = mem_zalloc(n, 1),
+    };
+    st = prompts.here && prompts.near && prompts.before && groups->root && groups->size &&
+                 groups->order && groups->same && groups->copies && groups->repeats
+             ? STATUS_OK
+             : error_nomem(err);
+    if (!st) {
+        find_roots(groups, audit->run);
+        st = sort_prompts(groups, audit->run, err);
+    }
+    if (!st)
+        st = tie_prompts(&prompts, groups, audit, err);
+    if (!st)
+        note_copies(groups, &prompts, audit);
+    mem_free(prompts.here);
+    mem_free(prompts.near);
+    mem_free(prompts.before);
+    if (st)
+        duplicate_groups_release(groups);
+    return st;
+}
