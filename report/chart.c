@@ -580,7 +580,7 @@ void chart_shift(struct page *page, const struct shift *s)
 /* ---- Bars ---- */
 
 /* Name left, number right, and below them a bar over the whole width. */
-#define ROW_HEIGHT 40.0
+#define ROW_HEIGHT 42.0
 
 static void row_words(struct plot *p, double y, const char *name)
 {
@@ -592,7 +592,7 @@ static void row_words(struct plot *p, double y, const char *name)
 
 static void row_bar(struct plot *p, double y, double from, double to, const char *class)
 {
-    text_appendf(p->out, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"10\"/>",
+    text_appendf(p->out, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"8\"/>",
                  class, from, y + 21, to - from);
 }
 
@@ -655,17 +655,18 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
         double stays = p.width * ((in - dropped) / most), all = p.width * (in / most);
 
         row_words(&p, y, stages[i].name);
-        if (dropped > 0)
-            text_appendf(p.out, "<tspan class=\"gone\">\xe2\x88\x92%s</tspan>\xc2\xa0\xc2\xa0 ",
-                         number_count(dropped).s);
         text_appendf(p.out, "%s</text>", number_count(in - dropped).s);
+        if (dropped > 0)
+            text_appendf(p.out,
+                         "<text x=\"%.1f\" y=\"%.1f\" class=\"end gone\">\xe2\x88\x92%s</text>",
+                         p.width - 110, y + 14, number_count(dropped).s);
         row_bar(&p, y, 0, p.width, "track");
         if (in > dropped)
             row_bar(&p, y, 0, fmax(1, stays), "s0");
         if (dropped > 0)
             text_appendf(p.out,
                          "<rect fill=\"url(#c%u-hatch)\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
-                         "height=\"10\"/>",
+                         "height=\"8\"/>",
                          page->ids, stays, y + 21, fmax(1.5, all - stays));
         text_append_char(p.out, '\n');
     }
@@ -684,6 +685,10 @@ void chart_ranges(struct page *page, enum chart_width width, const char *x_title
         lo = smallest(&rows[i].p5, 1, lo);
         hi = largest(&rows[i].p95, 1, hi);
     }
+    if (lo >= 0 && hi <= 1) {
+        lo = 0;
+        hi = 1;
+    }
     plot_begin(&p, page, width, ROW_HEIGHT * (double)n + 42, NULL);
     if (!axis_set(&p.x, AXIS_VALUE, lo, hi, width == CHART_WIDE ? 8 : 5)) {
         page->out.length = p.mark;
@@ -695,7 +700,7 @@ void chart_ranges(struct page *page, enum chart_width width, const char *x_title
     p.y.from = p.height - 40;
     for (size_t i = 0; i < n; i++) {
         const struct range_row *r = &rows[i];
-        double y = ROW_HEIGHT * (double)i, middle = y + 26;
+        double y = ROW_HEIGHT * (double)i, middle = y + 25;
         double a = place(&p.x, r->p25), b = place(&p.x, r->p75);
 
         row_words(&p, y, r->name);
@@ -901,7 +906,7 @@ static void draw_heat_scale(struct page *page, double most, const char *meaning)
 
     text_append(out, "<p class=\"legend\">");
     append_words(out, meaning ? meaning : "", HTML_NAME_WIDTH);
-    text_append(out, " few <svg class=\"scale\" viewBox=\"0 0 100 10\" aria-hidden=\"true\">");
+    text_append(out, "&ensp;few <svg class=\"scale\" viewBox=\"0 0 100 10\" aria-hidden=\"true\">");
     for (int i = 0; i < 10; i++)
         text_appendf(out, "<rect class=\"h%d\" x=\"%d\" width=\"10\" height=\"10\"/>", i, 10 * i);
     text_appendf(out, "</svg> %s</p>\n", number_count(most).s);
@@ -969,7 +974,7 @@ static double hexagon_size(double n, double most)
 {
     double share = n > 0 ? sqrt(n / most) : 0;
 
-    return 0.3 + 0.7 * (share < 1 ? share : 1);
+    return 0.38 + 0.62 * (share < 1 ? share : 1);
 }
 
 void chart_hexagons(struct page *page, const struct hexagon *cells, size_t n, double dx, double dy,

@@ -85,7 +85,7 @@ void chart_histogram(struct page *page, const struct histogram *h);
 
 /*
  * docs/report.md's histogram as a chart: reads edges with counts or series of `node`, then draws
- * `h`, of which it fills edges, n, series and n_series,.
+ * `h`, of which it fills edges, n, series and n_series.
  */
 void chart_histogram_json(struct page *page, const struct json *node, struct histogram h);
 

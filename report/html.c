@@ -215,6 +215,16 @@ struct number number_value(double x)
     return number;
 }
 
+struct number number_score(double x)
+{
+    struct number number;
+
+    if (isnan(x) || fabs(x) >= 10)
+        return number_value(x);
+    snprintf(number.s, sizeof(number.s), "%s%.2f", x <= -0.005 ? MINUS : "", fabs(x));
+    return number;
+}
+
 /* ---- JSON ---- */
 
 double member_number(const struct json *object, const char *name)
@@ -405,7 +415,7 @@ static void sample_scores(struct text *out, const struct json *sample)
             continue;
         text_append(out, shown++ ? " " : "<p class=\"scores\">");
         text_appendf(out, "<span>%s <b>%s</b></span>", scores[i].words,
-                     scores[i].whole ? number_count(x).s : number_value(x).s);
+                     scores[i].whole ? number_count(x).s : number_score(x).s);
     }
     if (shown)
         text_append(out, "</p>\n");

@@ -40,14 +40,14 @@ static void reading(struct text *out, const struct json *section)
         text_append(out, "Difficulty is predicted from features; there are no labels here to judge "
                          "the prediction by");
     else
-        text_appendf(out, "Predicted difficulty ranks samples %s %s",
-                     rho < 0.1   ? "no better than chance when held against"
-                     : rho < 0.3 ? "only roughly as do"
-                     : rho < 0.6 ? "much as do"
-                                 : "closely as do",
+        text_appendf(out, "Predicted difficulty %s %s",
+                     rho < 0.1   ? "has next to nothing to do with"
+                     : rho < 0.3 ? "ranks samples only loosely like"
+                     : rho < 0.6 ? "ranks samples much like"
+                                 : "ranks samples closely like",
                      labels);
     if (source && !isnan(rho))
-        text_appendf(out, " (Spearman %s)", number_value(rho).s);
+        text_appendf(out, " (Spearman %s)", number_score(rho).s);
     text_append_char(out, '.');
 }
 
@@ -63,18 +63,17 @@ static void append_tiles(struct page *page, const struct json *section)
         struct text t = {0};
 
         if (!isnan(lo) && !isnan(hi))
-            text_appendf(&t, "%s to %s", number_value(lo).s, number_value(hi).s);
-        page_tile(page, number_value(rho).s, "Spearman, out of fold",
-                  t.length ? text_string(&t) : NULL);
+            text_appendf(&t, "%s to %s", number_score(lo).s, number_score(hi).s);
+        page_tile(page, number_score(rho).s, "Spearman", t.length ? text_string(&t) : NULL);
         page->out.failed = page->out.failed || t.failed;
         text_release(&t);
     }
     if (!isnan(member_number(section, "mae")))
         page_tile(page, number_value(member_number(section, "mae")).s, "Mean error", NULL);
     if (!isnan(member_number(section, "r2")))
-        page_tile(page, number_value(member_number(section, "r2")).s, "R\xc2\xb2", NULL);
+        page_tile(page, number_score(member_number(section, "r2")).s, "R\xc2\xb2", NULL);
     if (!isnan(length))
-        page_tile(page, number_value(length).s, "Spearman with length", NULL);
+        page_tile(page, number_score(length).s, "Against length", "Spearman");
     if (!isnan(member_number(section, "labelled")))
         page_tile(page, number_count(member_number(section, "labelled")).s, "Labelled", NULL);
     page_tiles_end(page);

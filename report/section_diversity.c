@@ -13,6 +13,7 @@
 
 #define COLOURED_MAX 8
 #define LATENTS_SHOWN 6
+#define CARDS_OPEN 8
 
 static void reading(struct text *out, const struct json *section)
 {
@@ -36,7 +37,7 @@ static void append_tiles(struct page *page, const struct json *section)
         const char *name, *label;
     } tiles[] = {{"effective", "Effective clusters"},
                  {"silhouette", "Silhouette"},
-                 {"source_nmi", "Agreement with sources"}};
+                 {"source_nmi", "Like the sources"}};
     double largest = member_number(section, "largest_share");
 
     page_tiles_begin(page);
@@ -44,7 +45,7 @@ static void append_tiles(struct page *page, const struct json *section)
         double x = member_number(section, tiles[i].name);
 
         if (!isnan(x))
-            page_tile(page, number_value(x).s, tiles[i].label, NULL);
+            page_tile(page, i == 0 ? number_value(x).s : number_score(x).s, tiles[i].label, NULL);
     }
     if (!isnan(largest))
         page_tile(page, number_share(largest).s, "In the largest", NULL);
@@ -255,7 +256,8 @@ static void append_numbers(struct text *out, const struct json *card)
         double x = member_number(card, scores[i].name);
 
         if (!isnan(x))
-            text_appendf(out, " <span>%s <b>%s</b></span>", scores[i].label, number_value(x).s);
+            text_appendf(out, " <span>%s <b>%s</b></span>", scores[i].label,
+                         i < 2 ? number_score(x).s : number_value(x).s);
         if (i == 0 && n)
             chart_spark(out, counts, n, "its difficulty, from easy to hard");
     }
@@ -272,13 +274,32 @@ static void append_latents(struct text *out, const struct json *latents)
     for (size_t i = 0; i < n && i < LATENTS_SHOWN; i++) {
         const struct json *latent = json_element(latents, i);
 
-        text_append(out, "<li>");
+        text_append(out, "<li><span>");
         page_latent(out, latent);
-        text_appendf(out, " <small>%s here, %s overall</small></li>\n",
+        text_appendf(out, "</span> <small><b>%s</b> here, %s overall</small></li>\n",
                      number_share(member_number(latent, "within")).s,
                      number_share(member_number(latent, "overall")).s);
     }
     text_append(out, "</ul>\n");
+}
+
+static void append_samples(struct page *page, const struct json *card)
+{
+    static const char *const lists[][2] = {{"central", "in its middle"}, {"edge", "at its edge"}};
+    size_t n = json_length(json_member(card, "central")) + json_length(json_member(card, "edge"));
+
+    if (n == 0)
+        return;
+    page_fold_begin(page, "Samples", (double)n);
+    for (size_t i = 0; i < 2; i++) {
+        const struct json *list = json_member(card, lists[i][0]);
+
+        for (size_t j = 0; j < json_length(list); j++) {
+            if (!page_sample(page, json_element(list, j), lists[i][1], NULL))
+                break;
+        }
+    }
+    page_fold_end(page);
 }
 
 static bool append_card(struct page *page, const struct json *card, int group)
@@ -304,8 +325,7 @@ static bool append_card(struct page *page, const struct json *card, int group)
     text_append(out, "</h4>\n");
     append_numbers(out, card);
     append_latents(out, json_member(card, "latents"));
-    page_samples(page, "In its middle", json_member(card, "central"));
-    page_samples(page, "At its edge", json_member(card, "edge"));
+    append_samples(page, card);
     text_append(out, "</article>\n");
     return page_keep(page, mark);
 }
@@ -324,12 +344,19 @@ static void append_cards(struct page *page, const struct json *section)
     for (size_t i = 0; i < n; i++) {
         const struct json *card = json_element(cards, i);
 
+        if (i == CARDS_OPEN) {
+            text_append(&page->out, "</div>\n");
+            page_fold_begin(page, "Smaller clusters", (double)(n - CARDS_OPEN));
+            text_append(&page->out, "<div class=\"cards\">\n");
+        }
         if (append_card(page, card, group_of(&coloured, member_number(card, "cluster"))))
             continue;
         page->left_out += n - i - 1;
         break;
     }
     text_append(&page->out, "</div>\n");
+    if (n > CARDS_OPEN)
+        page_fold_end(page);
     if (beyond > 0)
         text_appendf(&page->out, "<p class=\"left-out\">%s smaller clusters have no card.</p>\n",
                      number_count(beyond).s);
@@ -348,7 +375,7 @@ const struct section section_diversity = {
     .title = "Diversity",
     .about = "<p>Samples whose features are alike form a cluster. Effective clusters is the number "
              "of clusters of equal size that would be as diverse: e to the power of the entropy of "
-             "their sizes. Agreement with sources is 1 where clusters only repeat the sources, and "
+             "their sizes. Like the sources is 1 where clusters only repeat the sources, and "
              "0 where they have nothing to do with them.</p>\n<p>A latent of a card is one that is "
              "active in many of its samples and in few others.</p>\n",
     .reading = reading,

@@ -129,7 +129,8 @@ static void append_by_source(struct page *page, const struct json *stages, size_
             double dropped = json_double(json_element(json_member(source, "dropped"), shown[s]));
             double share = rows > 0 ? dropped / rows : NAN;
 
-            table_heat(&table, number_share(share).s, share);
+            /* By its root: a percent is told from nothing, and all from half. */
+            table_heat(&table, number_share(share).s, sqrt(share));
         }
     }
     table_end(&table);

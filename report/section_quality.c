@@ -35,18 +35,18 @@ static void append_tiles(struct page *page, const struct json *section)
     static const struct {
         const char *name, *label;
         bool whole;
-    } tiles[] = {{"spearman", "Spearman, out of fold", false},
+    } tiles[] = {{"spearman", "Spearman", false},
                  {"auroc", "AUROC", false},
-                 {"length_spearman", "Spearman with length", false},
+                 {"length_spearman", "Against length", false},
                  {"labelled", "Labelled", true},
-                 {"saved_by_cluster", "Kept for their cluster", true}};
+                 {"saved_by_cluster", "Saved by cluster", true}};
 
     page_tiles_begin(page);
     for (size_t i = 0; i < sizeof(tiles) / sizeof(*tiles); i++) {
         double x = member_number(section, tiles[i].name);
 
         if (!isnan(x))
-            page_tile(page, tiles[i].whole ? number_count(x).s : number_value(x).s, tiles[i].label,
+            page_tile(page, tiles[i].whole ? number_count(x).s : number_score(x).s, tiles[i].label,
                       NULL);
     }
     page_tiles_end(page);

@@ -92,10 +92,9 @@ static void append_spearman(struct page *page, size_t *tiles, const struct json 
 
     if (isnan(rho))
         return;
-    text_append(&note, "Spearman");
     if (!isnan(lo) && !isnan(hi))
-        text_appendf(&note, ", %s to %s", number_value(lo).s, number_value(hi).s);
-    page_tile(page, number_value(rho).s, "Difficulty", text_string(&note));
+        text_appendf(&note, "%s to %s", number_score(lo).s, number_score(hi).s);
+    page_tile(page, number_score(rho).s, "Difficulty \xcf\x81", text_string(&note));
     page->out.failed = page->out.failed || note.failed;
     text_release(&note);
     ++*tiles;
@@ -170,7 +169,7 @@ static bool append_finding(struct page *page, const struct json *finding, size_t
 
     text_appendf(out,
                  "<article class=\"finding %s\" id=\"finding-%zu\">\n"
-                 "<h3><span class=\"severity\">%s</span> ",
+                 "<p class=\"severity\">%s</p>\n<h3>",
                  severity->name, number, severity->word);
     if (title)
         html_line(out, title, n, 200);
