@@ -288,6 +288,7 @@ static enum status describe_factor(const struct sae_config *config, const struct
         return error_set(err, STATUS_FORMAT, "norm_factor: %g, expected a number above 0", factor);
     sae_detected(d, "a checkpoint with its dict 'ae'");
     d->x_scale = 1 / factor;
+    d->scaled_norm = SCALED_NORM_UNIT; /* a root of the mean square there, close to the average */
     d->unscale = true;
     d->threshold_space = THRESHOLD_OF_SCALED;
     return STATUS_OK;

@@ -280,6 +280,7 @@ static enum status describe_norm(const struct sae_config *config, const struct v
                          "dataset_average_activation_norm is %g, expected a number above 0",
                          average);
     d->x_scale = sqrt((double)sae_description_d_in(d, source)) / average;
+    d->scaled_norm = SCALED_NORM_ROOT;
     d->unscale = !vintage->log_threshold;
     return STATUS_OK;
 }

@@ -295,6 +295,7 @@ static enum status describe_expected_average(const struct sae_files *files,
     enum status st;
 
     d->x_scale = NAN;
+    d->scaled_norm = SCALED_NORM_ROOT;
     if (!sae_files_beside(files, "activation_scaler.json"))
         return STATUS_OK;
     st = sae_config_open(&scaler, files, "activation_scaler.json", err);

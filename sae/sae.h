@@ -70,6 +70,7 @@ struct sae {
     char *model, *hook;     /* from its configuration */
     char *warnings;         /* what a user should know, one a line, or NULL */
     double declared_l0;     /* k, or what the file says; NaN if unknown */
+    double norm_expected;   /* average |x| in training, where the files say it; NaN if unknown */
     struct hash128 hash;    /* XXH3-128 of the weights file */
     uint64_t weights_bytes; /* all tensors of the file as float32 */
 };

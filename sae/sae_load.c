@@ -290,6 +290,10 @@ static enum status note_facts(struct sae *sae, const struct tensor_source *sourc
     sae->hook = d->hook;
     d->model = d->hook = NULL;
     sae->declared_l0 = sae_takes_k(d) ? d->k : d->declared_l0;
+    sae->norm_expected = NAN;
+    if (d->scaled_norm != SCALED_NORM_UNKNOWN)
+        sae->norm_expected =
+            (d->scaled_norm == SCALED_NORM_ROOT ? sqrt((double)sae->d_in) : 1) / d->x_scale;
     for (size_t i = 0; i < source->n_entries; i++)
         sae->weights_bytes += source->entries[i].count * sizeof(float);
     return ok ? STATUS_OK : error_nomem(err);

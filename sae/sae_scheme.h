@@ -52,6 +52,13 @@ enum threshold_space {
     THRESHOLD_OF_STRENGTH, /* z times the L2 norm of the latent's row of W_dec */
 };
 
+/* What x_scale was chosen for: what it brings the average |x| of training to. */
+enum scaled_norm {
+    SCALED_NORM_UNKNOWN, /* x_scale is something else, or there is none */
+    SCALED_NORM_ROOT,    /* sqrt(d_in) */
+    SCALED_NORM_UNIT,
+};
+
 /* What the decoder gives back. */
 enum sae_target {
     SAE_TARGET_INPUT, /* x itself */
@@ -66,7 +73,8 @@ struct sae_description {
     size_t d_in, d_sae, d_out; /* as configured; 0: as the tensors say */
 
     enum sae_norm norm;
-    double x_scale;       /* NaN: sae.norm_factor is needed */
+    double x_scale; /* NaN: sae.norm_factor is needed */
+    enum scaled_norm scaled_norm;
     const char *subtract; /* [d_in] */
     const char *w_enc;
     enum weight_layout w_enc_layout;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "sae/suspicion.h"
 #include "sae/token_blocks.h"
 #include "sae/token_stats.h"
 
@@ -227,12 +228,12 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
     return st;
 }
 
-/* Say so if L0 is more than this far from what the SAE was made for, in either direction. */
-static const double l0_factor = 2;
-
 /* What the figures suggest is wrong, one line each into `out`, each ended by a line feed. */
 static void list_findings(const struct sae *sae, const struct sae_stats *stats, struct text *out)
 {
+    struct sae_evidence evidence;
+    struct suspicion suspicion;
+
     if (sae->warnings && sae->warnings[0]) {
         text_append(out, sae->warnings);
         if (out->length && text_string(out)[out->length - 1] != '\n')
@@ -243,17 +244,23 @@ static void list_findings(const struct sae *sae, const struct sae_stats *stats, 
     if (stats->tokens == 0)
         text_append(out, "not one token of these activations can be used (all are zero, not finite "
                          "or masked): some extractors write zeros without a word\n");
-    if (sae->declared_l0 > 0 && (stats->l0_median > l0_factor * sae->declared_l0 ||
-                                 stats->l0_median < sae->declared_l0 / l0_factor))
-        text_appendf(out,
-                     "median L0 is %.6g on these activations, %.6g is declared: is this the right "
-                     "model, layer and activation function?\n",
-                     stats->l0_median, sae->declared_l0);
-    if (stats->explained_variance < 0)
-        text_appendf(out,
-                     "the reconstruction is worse than the mean (explained variance %.3f): another "
-                     "model, layer or scale than the SAE was trained on?\n",
-                     stats->explained_variance);
+    evidence = (struct sae_evidence){
+        .tokens = stats->tokens - stats->sink_tokens,
+        .explained_variance = stats->explained_variance,
+        .l0 = stats->l0_median,
+        .declared_l0 = sae->declared_l0,
+        .norm = stats->norm_median,
+        .norm_expected = sae->norm_expected,
+        .worse = (double)NAN,
+        .dense = stats->dense,
+        .sinks = (double)stats->sink_tokens / (double)stats->tokens,
+        .d_sae = sae->d_sae,
+    };
+    sae_suspect(&suspicion, &evidence);
+    for (size_t i = 0; i < suspicion.n; i++) {
+        if (suspicion.reasons[i].strength >= SUSPICION_DOUBT)
+            text_appendf(out, "%s\n", suspicion.reasons[i].words);
+    }
 }
 
 /* Libraries that normalise bring |x| to sqrt(d_in): how far that is off says whether one should. */
@@ -382,6 +389,7 @@ void sae_describe_json(const struct sae *sae, const struct sae_stats *stats, str
     append_member(out, "model", sae->model);
     append_member(out, "hook", sae->hook);
     append_number(out, "declared_l0", sae->declared_l0 > 0 ? sae->declared_l0 : (double)NAN);
+    append_number(out, "norm_expected", sae->norm_expected > 0 ? sae->norm_expected : (double)NAN);
     text_appendf(out, ",\"reconstructs\":%s", sae->reconstructs ? "true" : "false");
     if (stats)
         append_stats(out, sae, stats);
