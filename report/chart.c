@@ -347,7 +347,7 @@ static void draw_bin(struct plot *p, const struct histogram *h, size_t i)
 
     text_append(out, "<g class=\"bin\"");
     if (h->hook)
-        text_appendf(out, " data-to=\"%.9g\"", h->edges[i + 1]);
+        text_appendf(out, " data-from=\"%.9g\" data-to=\"%.9g\"", h->edges[i], h->edges[i + 1]);
     text_append(out, "><title>");
     append_value(out, h->x_kind, h->edges[i]);
     text_append(out, " to ");
@@ -610,17 +610,18 @@ void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
         nothing_to_draw(page);
         return;
     }
+    /* A share fills its part of the whole, not of the largest. */
+    if (kind == AXIS_SHARE && most < 1)
+        most = 1;
     plot_begin(&p, page, width, ROW_HEIGHT * (double)n, NULL);
     for (size_t i = 0; i < n; i++) {
         double y = ROW_HEIGHT * (double)i, value = bars[i].value;
 
         row_words(&p, y, bars[i].name);
         append_value(p.out, kind, value);
-        if (bars[i].note) {
-            text_append_char(p.out, ' ');
-            append_words(p.out, bars[i].note, HTML_NAME_WIDTH);
-        }
         text_append(p.out, "</text>");
+        if (bars[i].note)
+            draw_text(&p, p.width - 72, y + 14, "end noted", bars[i].note);
         row_bar(&p, y, 0, p.width, "track");
         if (isfinite(value) && value > 0)
             row_bar(&p, y, 0, fmax(1, p.width * (value / most)), "s0");

@@ -111,7 +111,7 @@ void chart_shift(struct page *page, const struct shift *shift);
 struct bar {
     const char *name; /* from outside: cut and escaped */
     double value;
-    const char *note; /* behind the number, or NULL */
+    const char *note; /* before the number, or NULL */
 };
 void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
                 const struct bar *bars, size_t n);

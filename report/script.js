@@ -216,6 +216,30 @@
     const lowest = data.quantiles[0], highest = data.quantiles[data.quantiles.length - 1];
     const output = document.getElementById("quality-output");
     const bins = chart ? all(".bin", chart) : [];
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    line.setAttribute("class", "what-if");
+    if (bins.length) {
+      chart.appendChild(line);
+    }
+    // Into the bin that holds x, as far as x is into it.
+    function moveLine(x) {
+      for (const bin of bins) {
+        const from = parseFloat(bin.getAttribute("data-from"));
+        const to = parseFloat(bin.getAttribute("data-to"));
+        if (x <= to || bin === bins[bins.length - 1]) {
+          const field = all(".hit", bin)[0];
+          const left = parseFloat(field.getAttribute("x"));
+          const part = to > from ? Math.min(1, Math.max(0, (x - from) / (to - from))) : 0;
+          const at = left + part * parseFloat(field.getAttribute("width"));
+          const top = parseFloat(field.getAttribute("y"));
+          line.setAttribute("x1", at);
+          line.setAttribute("x2", at);
+          line.setAttribute("y1", top);
+          line.setAttribute("y2", top + parseFloat(field.getAttribute("height")));
+          return;
+        }
+      }
+    }
     function show() {
       const x = lowest + (highest - lowest) * slider.value / 1000;
       const kept = Math.round(data.scored * (1 - shareBelow(data.quantiles, x)));
@@ -226,6 +250,9 @@
       bins.forEach((bin) => {
         bin.classList.toggle("beyond", parseFloat(bin.getAttribute("data-to")) <= x);
       });
+      if (bins.length) {
+        moveLine(x);
+      }
     }
     slider.value = data.threshold === null || !(highest > lowest) ? 0
       : Math.round(1000 * (data.threshold - lowest) / (highest - lowest));

@@ -321,7 +321,7 @@ static bool append_card(struct page *page, const struct json *card, int group)
         text_appendf(out, " %s</span>", number_share(member_number(card, "source_share")).s);
     }
     if (garbage > 0.5)
-        text_append(out, " <span class=\"chip dropped\">not language</span>");
+        text_append(out, " <span class=\"chip bad\">not language</span>");
     text_append(out, "</h4>\n");
     append_numbers(out, card);
     append_latents(out, json_member(card, "latents"));
