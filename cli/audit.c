@@ -15,7 +15,6 @@
 #include "report/gate.h"
 #include "report/report.h"
 #include "report/report_folder.h"
-#include "report/summary.h"
 
 #define MEASURES_MAX 64
 
@@ -169,11 +168,11 @@ static enum status tell(const struct cli *cli, const struct audit_options *optio
     if (!st)
         st = report_folder_write(options->output, &html, report, err);
     if (!st && !options->json)
-        st = report_summary(&summary, text_string(report), report->length, SUMMARY_PLAIN, err);
+        st = cli_append_summary(cli, report, &summary, err);
     if (!st)
         st = cli_write(NULL, options->json ? report : &summary, err);
     if (!st && !options->json && !cli->quiet)
-        printf("report       %s/report.html\n", options->output);
+        printf("\n%-13s %s/report.html\n", "report", options->output);
     text_release(&html);
     text_release(&summary);
     return st;

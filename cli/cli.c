@@ -14,6 +14,7 @@
 #include "formats/atomic_file.h"
 #include "linalg/blas.h"
 #include "linalg/cpu.h"
+#include "report/summary.h"
 
 #define PROGRESS_EVENT_SECONDS 10.0
 #define PROGRESS_BAR_SECONDS 0.1
@@ -120,6 +121,22 @@ void cli_progress_end(struct cli *cli)
         fputc('\n', stderr);
     cli->progress_shown = false;
     cli->progress_start = 0;
+}
+
+bool cli_color(const struct cli *cli, int fd)
+{
+    const char *no_color = getenv("NO_COLOR");
+
+    if (cli->color != COLOR_AUTO)
+        return cli->color == COLOR_ALWAYS;
+    return !(no_color && *no_color) && isatty(fd);
+}
+
+enum status cli_append_summary(const struct cli *cli, const struct text *report, struct text *out,
+                               struct error *err)
+{
+    return report_summary(out, text_string(report), report->length,
+                          cli_color(cli, STDOUT_FILENO) ? SUMMARY_COLOR : SUMMARY_PLAIN, err);
 }
 
 static enum status write_stream(FILE *file, const char *name, const struct text *text,

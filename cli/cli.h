@@ -115,6 +115,16 @@ enum status cli_start_workers(struct cli *cli, uint32_t wanted, struct error *er
 void cli_progress(void *context, size_t done, size_t total);
 void cli_progress_end(struct cli *cli);
 
+/* Is what goes to this descriptor coloured? On a terminal, unless --color or NO_COLOR say
+ * otherwise.
+ */
+bool cli_color(const struct cli *cli, int fd);
+
+/* A report as a summary, to be printed on stdout. */
+MUST_CHECK
+enum status cli_append_summary(const struct cli *cli, const struct text *report, struct text *out,
+                               struct error *err);
+
 /* Write to stdout, or to `path` (aside, then renamed) unless it is "-" or NULL. */
 MUST_CHECK
 enum status cli_write(const char *path, const struct text *text, struct error *err);

@@ -246,7 +246,7 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
 {
     char *path = text_format("%s/recipe.yaml", dir), *output = text_format("%s/out", dir);
     struct recipe recipe = {0};
-    struct text summary = {0};
+    struct text summary = {0}, report = {0};
     struct pipeline_config config = {
         .recipe = &recipe,
         .output = output,
@@ -265,7 +265,7 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
         st = cli_start_workers(cli, recipe.resources.threads, err);
     if (!st) {
         config.workers = cli->workers;
-        st = pipeline_run(&config, &summary, NULL, err);
+        st = pipeline_run(&config, &summary, &report, err);
         cli_progress_end(cli);
         if (st == STATUS_CONFLICT && err)
             error_set(err, st,
@@ -274,14 +274,17 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
                       output);
     }
     if (!st)
+        st = cli_append_summary(cli, &report, &summary, err);
+    if (!st)
         st = judge_run(dir, output, &summary, err);
     if (!st) {
         text_appendf(&summary,
-                     "report      %s/report.json\nnext        saerl explain %s task-00006\n",
+                     "\nreport        %s/report.html\nnext          saerl explain %s task-00006\n",
                      output, output);
         st = cli_write(NULL, &summary, err);
     }
     text_release(&summary);
+    text_release(&report);
     recipe_release(&recipe);
     mem_free(path);
     mem_free(output);

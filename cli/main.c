@@ -103,15 +103,6 @@ static const struct verb *find_verb(const char *name, struct error *err)
     return NULL;
 }
 
-static bool use_color(const struct cli *cli)
-{
-    const char *no_color = getenv("NO_COLOR");
-
-    if (cli->color != COLOR_AUTO)
-        return cli->color == COLOR_ALWAYS;
-    return !(no_color && *no_color) && isatty(STDERR_FILENO);
-}
-
 static void print_error(const struct cli *cli, const struct error *err)
 {
     if (cli->log_format == LOG_FORMAT_JSON) {
@@ -122,7 +113,7 @@ static void print_error(const struct cli *cli, const struct error *err)
                 text_string(&message));
         text_release(&message);
     } else {
-        bool color = use_color(cli);
+        bool color = cli_color(cli, STDERR_FILENO);
 
         fprintf(stderr, "%ssaerl:%s %s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "",
                 err->message);

@@ -1,7 +1,7 @@
 /*
  * cli/run.c - `saerl run` and `saerl check`: a recipe from end to end, or only looked at.
  */
-#include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/cli.h"
@@ -14,11 +14,26 @@ struct run_options {
     int dry_run, fresh, json;
 };
 
+/* Where to look now. */
+static void append_next(struct text *out, const char *output, uint32_t report)
+{
+    size_t n = strlen(output);
+
+    while (n > 1 && output[n - 1] == '/')
+        n--;
+    text_append_char(out, '\n');
+    if (report & (REPORT_HTML | REPORT_JSON))
+        text_appendf(out, "%-13s %.*s/report.%s\n", "report", (int)n, output,
+                     report & REPORT_HTML ? "html" : "json");
+    text_appendf(out, "%-13s %.*s/kept.jsonl\n", "data", (int)n, output);
+    text_appendf(out, "%-13s saerl explain %.*s ID\n", "why dropped", (int)n, output);
+}
+
 /* Recipe, workers and pipeline; the summary goes to stdout, or the report with --json. */
 static enum status run_recipe(struct cli *cli, const char *path, const struct run_options *options,
                               struct recipe_args *args, struct error *err)
 {
-    struct text summary = {0}, report = {0};
+    struct text words = {0}, report = {0};
     struct recipe recipe = {0};
     struct pipeline_config config = {
         .recipe = &recipe,
@@ -42,18 +57,21 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
         st = cli_start_workers(cli, recipe.resources.threads, err);
     if (!st) {
         config.workers = cli->workers;
-        st = pipeline_run(&config, &summary, options->json ? &report : NULL, err);
+        st = pipeline_run(&config, &words, &report, err);
         cli_progress_end(cli);
     }
     if (st == STATUS_CANCELED && err)
         error_set(err, st,
                   "interrupted: finished stages are kept; run the same command again to "
                   "go on from there");
-    if (!st)
-        st = cli_write(NULL, options->json ? &report : &summary, err);
+    if (!st && !options->json && !options->dry_run && report.length)
+        st = cli_append_summary(cli, &report, &words, err);
     if (!st && !options->json && !options->dry_run && !cli->quiet)
-        printf("results      %s\n", options->output ? options->output : recipe.output.dir);
-    text_release(&summary);
+        append_next(&words, options->output ? options->output : recipe.output.dir,
+                    recipe.output.report);
+    if (!st)
+        st = cli_write(NULL, options->json ? &report : &words, err);
+    text_release(&words);
     text_release(&report);
     recipe_release(&recipe);
     return st;

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -294,19 +295,21 @@ static void detach_log(struct log *log, FILE *file)
 }
 
 /* The run that is there already, told as it was when it finished. */
-static enum status tell_finished(const char *output, struct text *summary, struct text *report,
+static enum status tell_finished(const char *output, struct text *words, struct text *report,
                                  struct error *err)
 {
     struct json *root = NULL;
     enum status st;
     char *path;
 
-    text_appendf(summary, "%s: finished already, same inputs and recipe: left as it is\n", output);
+    text_appendf(words, "%s: finished already, same inputs and recipe: left as it is\n", output);
     if (!report)
         return STATUS_OK;
     path = text_format("%s/report.json", output);
-    st = path ? json_parse_file(&root, path, REPORT_BYTES_MAX, NULL, err) : error_nomem(err);
-    if (!st) {
+    st = path ? STATUS_OK : error_nomem(err);
+    if (!st && access(path, F_OK) == 0)
+        st = json_parse_file(&root, path, REPORT_BYTES_MAX, NULL, err);
+    if (!st && root) {
         json_print(root, report);
         text_append_char(report, '\n');
     }
@@ -315,8 +318,7 @@ static enum status tell_finished(const char *output, struct text *summary, struc
     return st;
 }
 
-static enum status compute(struct run *run, double start, struct text *summary, struct text *report,
-                           struct error *err)
+static enum status compute(struct run *run, double start, struct text *report, struct error *err)
 {
     struct text own = {0};
     enum status st = run_stages(run, err);
@@ -324,10 +326,10 @@ static enum status compute(struct run *run, double start, struct text *summary, 
     if (!st)
         st = run_output(run, clock_seconds() - start, report ? report : &own, err);
     text_release(&own);
-    if (st)
-        return st;
-    run_summary(run, summary);
-    return text_check(summary, err);
+    if (!st)
+        log_event(run->log, LOG_INFO, "run", "%zu rows in, %zu kept, %zu batches", run->data.n,
+                  run->plan.n, run->plan.n_batches);
+    return st;
 }
 
 static enum run_folder_mode folder_mode(enum pipeline_mode mode)
@@ -342,7 +344,7 @@ static enum run_folder_mode folder_mode(enum pipeline_mode mode)
     }
 }
 
-enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
+enum status pipeline_run(const struct pipeline_config *config, struct text *words,
                          struct text *report, struct error *err)
 {
     enum run_folder_state state = RUN_FOLDER_READY;
@@ -364,18 +366,18 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *summ
     enum status st;
 
     if (config->mode == PIPELINE_DRY_RUN)
-        return pipeline_check(config, summary, report, err);
+        return pipeline_check(config, words, report, err);
     st = run_prepare(&run, config, err);
     if (!st)
         st = run_folder_open(&folder, &state, output, run.fingerprint, folder_mode(config->mode),
                              err);
     if (!st && state == RUN_FOLDER_FINISHED)
-        st = tell_finished(output, summary, report, err);
+        st = tell_finished(output, words, report, err);
     if (st || state == RUN_FOLDER_FINISHED)
         goto out;
     st = attach_log(&log_file, config->log, &folder, err);
     if (!st)
-        st = compute(&run, start, summary, report, err);
+        st = compute(&run, start, report, err);
     if (!st && config->done)
         st = config->done(config->done_context, &run, err);
     detach_log(config->log, log_file);

@@ -52,12 +52,13 @@ struct pipeline_config {
 };
 
 /*
- * Run a recipe. `summary` gets a few lines for a person, `report` (may be NULL) the report as JSON,
- * that of the folder where the run is finished already.
- * STATUS_CANCELED keeps finished stages for the next run. The folder appears whole or not at all.
+ * Run a recipe. `report` (may be NULL) gets the report as JSON; where the run is finished already,
+ * `words` says so and the report is that of the folder, or empty if output.report left it out. A
+ * dry run has pipeline_check() fill both. STATUS_CANCELED keeps finished stages for the next run.
+ * The folder appears whole or not at all.
  */
 MUST_CHECK
-enum status pipeline_run(const struct pipeline_config *config, struct text *summary,
+enum status pipeline_run(const struct pipeline_config *config, struct text *words,
                          struct text *report, struct error *err);
 
 /* An audit: the defaults of a recipe, with the checks on and nothing that could fail for what is

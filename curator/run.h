@@ -9,7 +9,7 @@
  *     run_clusters.c   k-means on the set S, SAE-space duplicates
  *     run_scores.c     probes, quality rule, difficulty window
  *     run_plan.c       ordered batches
- *     run_output.c     everything that is written; run_report.c the report and the summary
+ *     run_output.c     everything that is written; run_report.c the report
  *
  * An audit (pipeline_audit.c) is the same without a run folder.
  */
@@ -193,8 +193,7 @@ const struct label_table *run_labels(const struct run *run);
 MUST_CHECK
 enum status run_report_members(const struct run *run, struct text *out, struct error *err);
 
-/* The report as JSON, and the summary for people. The report's errors are those of the labels. */
+/* The report as JSON. The errors are those of the labels. */
 MUST_CHECK enum status run_report_json(const struct run *run, struct text *out, struct error *err);
-void run_summary(const struct run *run, struct text *out);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * curator/run_report.c - what a run did, as JSON and as a few lines for a person.
+ * curator/run_report.c - what a run did, as JSON.
  *
- * The same numbers in both; no times and no paths, so that the report can be compared byte by byte.
+ * No times and no paths, so that the report can be compared byte by byte.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "curator/feature_view.h"
 #include "curator/run.h"
 
-/* What is counted over all rows, once for both forms. */
+/* What is counted over all rows. */
 struct tally {
     size_t stage[STAGE_COUNT];   /* rows that were left out at, or (STAGE_PLAN) reached, a stage */
     size_t reason[REASON_COUNT]; /* of dropped rows */
@@ -311,28 +311,6 @@ enum status run_report_members(const struct run *run, struct text *out, struct e
     return st;
 }
 
-static void summarise_score(struct text *out, const char *name, const struct score *score)
-{
-    const struct probe_validation *v = &score->probe.validation;
-
-    if (!score->active) {
-        text_appendf(out, "  %-11s none (no probe, no labels)\n", name);
-        return;
-    }
-    text_appendf(out, "  %-11s ", name);
-    if (!score->probe.d_sae) {
-        text_appendf(out, "from %s\n", score->source);
-        return;
-    }
-    text_appendf(out, "Spearman %.3f out of fold on %zu labelled rows", v->spearman, v->n);
-    if (!isnan(v->auroc))
-        text_appendf(out, ", AUC %.3f", v->auroc);
-    text_appendf(out, "; controls: length %.3f", v->length_spearman);
-    if (!isnan(v->extras_spearman))
-        text_appendf(out, ", extras %.3f, latents %.3f", v->extras_spearman, v->latents_spearman);
-    text_append(out, score->refused ? "; FORCED\n" : "\n");
-}
-
 enum status run_report_json(const struct run *run, struct text *out, struct error *err)
 {
     struct audit audit = {.run = run, .labels = run_labels(run)};
@@ -340,42 +318,4 @@ enum status run_report_json(const struct run *run, struct text *out, struct erro
 
     audit_release(&audit);
     return st;
-}
-
-void run_summary(const struct run *run, struct text *out)
-{
-    struct tally t = count(run);
-    size_t kept = t.stage[STAGE_PLAN];
-
-    text_appendf(out, "%s: %zu rows in, %zu kept (%.1f %%)\n",
-                 run->recipe->name ? run->recipe->name : "run", run->data.n, kept,
-                 100.0 * (double)kept / (double)run->data.n);
-    text_append(out, "  dropped    ");
-    if (kept == run->data.n)
-        text_append(out, " nothing");
-    for (int reason = 1; reason < REASON_COUNT; reason++) {
-        if (t.reason[reason])
-            text_appendf(out, " %s %zu", reason_name((enum reason)reason), t.reason[reason]);
-    }
-    text_append_char(out, '\n');
-    if (t.flagged_quality || t.flagged_contaminated || t.conflicting)
-        text_appendf(out,
-                     "  flagged     low_quality %zu, contaminated %zu, conflicting_answer %zu\n",
-                     t.flagged_quality, t.flagged_contaminated, t.conflicting);
-    if (run->encode.encoded)
-        text_appendf(out,
-                     "  encoded     %llu tokens (%llu masked, %llu sinks), L0 median %.0f, "
-                     "explained variance %.3f\n",
-                     (unsigned long long)run->encode.tokens_encoded,
-                     (unsigned long long)run->encode.tokens_masked,
-                     (unsigned long long)run->encode.tokens_sink, run->encode.l0_median,
-                     run->encode.explained_variance);
-    text_appendf(out, "  clusters    %u (effective %.1f)%s", run->clusters.k,
-                 run->clusters.effective, run->clusters.converged ? "" : ", not converged");
-    if (!isnan(run->clusters.source_nmi))
-        text_appendf(out, "; agreement with the sources: NMI %.3f", run->clusters.source_nmi);
-    text_append_char(out, '\n');
-    summarise_score(out, "quality", &run->quality);
-    summarise_score(out, "difficulty", &run->difficulty);
-    text_appendf(out, "  batches     %zu of %u\n", run->plan.n_batches, run->recipe->batches.size);
 }

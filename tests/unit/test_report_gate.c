@@ -132,20 +132,22 @@ static void mistakes_are_pointed_at(void **state)
 
 static void depth_and_number_of_parts_are_bounded(void **state)
 {
-    char expression[4096] = "";
+    struct text expression = {0};
     struct error err = {0};
     struct gate gate;
 
     (void)state;
     for (int i = 0; i < GATE_DEPTH_MAX + 1; i++)
-        strcat(expression, "(");
-    assert_int_equal(gate_parse(&gate, expression, names, &err), STATUS_INVALID);
+        text_append_char(&expression, '(');
+    assert_int_equal(gate_parse(&gate, text_string(&expression), names, &err), STATUS_INVALID);
     assert_string_equal(err.message, "column 33: more than 32 levels, expected fewer");
-    strcpy(expression, "rows > 1");
+    text_clear(&expression);
+    text_append(&expression, "rows > 1");
     for (int i = 0; i < GATE_NODES_MAX; i++)
-        strcat(expression, " or rows > 1");
-    assert_int_equal(gate_parse(&gate, expression, names, &err), STATUS_INVALID);
+        text_append(&expression, " or rows > 1");
+    assert_int_equal(gate_parse(&gate, text_string(&expression), names, &err), STATUS_INVALID);
     assert_non_null(strstr(err.message, "more than 128 parts, expected fewer"));
+    text_release(&expression);
 }
 
 int main(void)
