@@ -177,7 +177,7 @@ class Labels(SaerlCase):
         self.run_demo_world("--set", "sae.labels=a.labels.safetensors", out="named")
         plain, named = folder_bytes(self.dir / "out"), folder_bytes(self.dir / "named")
         changed = {name for name in plain if plain[name] != named[name]}
-        self.assertEqual(changed - {"report.json"}, {"recipe.lock.yaml"})
+        self.assertEqual(changed, {"recipe.lock.yaml", "report.html", "report.json"})
         # What is read is part of what a run is: its report would be another one.
         self.refuses(
             "other inputs",
@@ -302,7 +302,9 @@ class HiddenStates(SaerlCase):
         self.saerl("run", "recipe.yaml", "-o", "a", "-q")
         self.saerl("run", "recipe.yaml", "-o", "b", "-q", *states, "--set", "input.layer=1")
         a, b = folder_bytes(self.dir / "a"), folder_bytes(self.dir / "b")
-        self.assertEqual({n for n in a if a[n] != b[n]}, {"recipe.lock.yaml"})
+        # The report tells the recipe and its inputs.
+        self.assertEqual({n for n in a if a[n] != b[n]},
+                         {"recipe.lock.yaml", "report.html", "report.json"})
         self.saerl("check", "recipe.yaml", *states, "--set", "input.layer=1")
         self.refuses("input.layer", "check", "recipe.yaml", *states)
         # Another layer is another input: features of one are not taken for the other's.
