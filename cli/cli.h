@@ -136,7 +136,7 @@ enum status cli_write_figures(const char *output, const struct text *text, struc
 
 /* The verbs. */
 extern const struct verb verb_audit, verb_bench, verb_demo, verb_check, verb_run, verb_encode,
-    verb_fit, verb_score, verb_cluster, verb_explain, verb_show, verb_labels, verb_ctl, verb_keygen,
-    verb_serve;
+    verb_fit, verb_score, verb_cluster, verb_explain, verb_diff, verb_show, verb_labels, verb_ctl,
+    verb_keygen, verb_serve;
 
 #endif

@@ -17,7 +17,6 @@
 
 #define NEIGHBOURS 5
 #define TOP_LATENTS 10
-#define REPORT_BYTES_MAX ((size_t)64 << 20)
 
 struct ranked {
     size_t index;
@@ -122,54 +121,6 @@ out:
     feature_input_release(&input);
     mem_free(path);
     return st;
-}
-
-/* Which SAE the features are from, as the run's report has it. */
-static enum status open_names_for(struct explanation *e, const char *dir, const char *path,
-                                  const struct log *log, struct error *err)
-{
-    char *report = text_format("%s/report.json", dir);
-    struct label_target target = {.d_sae = e->d_sae, .sae_hash = e->sae_hash};
-    struct json *root = NULL;
-    const struct json *sae;
-    enum status st;
-    size_t n;
-
-    if (!report)
-        return error_nomem(err);
-    /* Without it less is compared, that is all. */
-    if (json_parse_file(&root, report, REPORT_BYTES_MAX, NULL, NULL) == STATUS_OK) {
-        sae = json_member(json_member(root, "features"), "sae");
-        target.model = json_string(json_member(sae, "model"), &n);
-        target.hook = json_string(json_member(sae, "hook"), &n);
-    }
-    st = label_names_open(&e->names, path, &target, log, err);
-    json_free(root);
-    mem_free(report);
-    return st;
-}
-
-/* --labels-table must be good; a table that the recipe named may have gone since the run. */
-static enum status open_names(struct explanation *e, const char *dir, const char *path,
-                              const struct log *log, struct error *err)
-{
-    char *lock = text_format("%s/recipe.lock.yaml", dir);
-    struct recipe recipe = {0};
-    struct error why = {0};
-    enum status st;
-
-    if (path || !lock) {
-        mem_free(lock);
-        return path ? open_names_for(e, dir, path, log, err) : error_nomem(err);
-    }
-    st = recipe_load(&recipe, lock, NULL, NULL, 0, &why);
-    if (!st && recipe.sae.labels)
-        st = open_names_for(e, dir, recipe.sae.labels, log, &why);
-    if (st)
-        log_event(log, LOG_WARNING, "labels", "latents stay without names: %s", why.message);
-    recipe_release(&recipe);
-    mem_free(lock);
-    return STATUS_OK;
 }
 
 static void print_number(struct text *out, const char *name, double x)
@@ -329,7 +280,8 @@ static enum status explain(const struct cli *cli, const char *dir, const char *i
     if (!st)
         st = look_at_features(&e, dir, record.n, err);
     if (!st)
-        st = open_names(&e, dir, options->labels, &cli->log, err);
+        st = label_names_open_folder(&e.names, dir, options->labels, e.d_sae, e.sae_hash, &cli->log,
+                                     err);
     if (!st)
         st =
             options->json ? print_json(&e, &record, &out, err) : print_text(&e, &record, &out, err);

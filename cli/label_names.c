@@ -1,8 +1,14 @@
 #include "cli/label_names.h"
 
 #include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "curator/recipe.h"
+#include "formats/json.h"
 
 #define LABEL_WIDTH 100
+#define REPORT_BYTES_MAX ((size_t)64 << 20)
 
 enum status label_names_open(struct label_names *names, const char *path,
                              const struct label_target *target, const struct log *log,
@@ -23,6 +29,57 @@ enum status label_names_open(struct label_names *names, const char *path,
         label_names_close(names);
     text_release(&warnings);
     return st;
+}
+
+/* Model and hook of the SAE are as the report has them. */
+static enum status open_for(struct label_names *names, const char *dir, const char *path,
+                            struct label_target target, const struct log *log, struct error *err)
+{
+    char *report = text_format("%s/report.json", dir);
+    struct json *root = NULL;
+    const struct json *sae;
+    enum status st;
+    size_t n;
+
+    if (!report)
+        return error_nomem(err);
+    /* Without it less is compared, that is all. */
+    if (json_parse_file(&root, report, REPORT_BYTES_MAX, NULL, NULL) == STATUS_OK) {
+        sae = json_member(json_member(root, "features"), "sae");
+        target.model = json_string(json_member(sae, "model"), &n);
+        target.hook = json_string(json_member(sae, "hook"), &n);
+    }
+    st = label_names_open(names, path, &target, log, err);
+    json_free(root);
+    mem_free(report);
+    return st;
+}
+
+enum status label_names_open_folder(struct label_names *names, const char *dir, const char *path,
+                                    size_t d_sae, const char *sae_hash, const struct log *log,
+                                    struct error *err)
+{
+    struct label_target target = {.d_sae = d_sae, .sae_hash = sae_hash};
+    struct recipe recipe = {0};
+    struct error why = {0};
+    enum status st;
+    char *lock;
+
+    *names = (struct label_names){0};
+    if (path)
+        return open_for(names, dir, path, target, log, err);
+    lock = text_format("%s/recipe.lock.yaml", dir);
+    if (!lock)
+        return error_nomem(err);
+    /* An audit has no recipe. */
+    st = access(lock, F_OK) == 0 ? recipe_load(&recipe, lock, NULL, NULL, 0, &why) : STATUS_OK;
+    if (!st && recipe.sae.labels)
+        st = open_for(names, dir, recipe.sae.labels, target, log, &why);
+    if (st)
+        log_event(log, LOG_WARNING, "labels", "latents stay without names: %s", why.message);
+    recipe_release(&recipe);
+    mem_free(lock);
+    return STATUS_OK;
 }
 
 void label_names_close(struct label_names *names)

@@ -20,6 +20,16 @@ MUST_CHECK
 enum status label_names_open(struct label_names *names, const char *path,
                              const struct label_target *target, const struct log *log,
                              struct error *err);
+
+/*
+ * For the latents of a finished run or audit: the table at `path`, which must be good, or with NULL
+ * the one that the run's recipe names, which may have gone since: then a warning is logged. d_sae 0
+ * and sae_hash NULL: not known. Errors as label_names_open().
+ */
+MUST_CHECK
+enum status label_names_open_folder(struct label_names *names, const char *dir, const char *path,
+                                    size_t d_sae, const char *sae_hash, const struct log *log,
+                                    struct error *err);
 void label_names_close(struct label_names *names);
 
 /* For a person: two spaces and the label made fit for a terminal, or nothing. */

@@ -12,9 +12,9 @@
 #include "cli/cli.h"
 
 static const struct verb *const verbs[] = {
-    &verb_demo,  &verb_audit,   &verb_check,   &verb_run,  &verb_encode, &verb_fit,
-    &verb_score, &verb_cluster, &verb_explain, &verb_show, &verb_labels, &verb_serve,
-    &verb_ctl,   &verb_keygen,  &verb_bench,   NULL,
+    &verb_demo,  &verb_audit,   &verb_check,   &verb_run,   &verb_encode, &verb_fit,
+    &verb_score, &verb_cluster, &verb_explain, &verb_diff,  &verb_show,   &verb_labels,
+    &verb_serve, &verb_ctl,     &verb_keygen,  &verb_bench, NULL,
 };
 
 /* The one mutable global: a signal handler has no other way to reach it. */

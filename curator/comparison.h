@@ -87,6 +87,7 @@ struct comparison_side {
         uint32_t *latents, *counts; /* [n], ascending latents; owned */
         size_t n;
         double rows;          /* with a vector; 0: there is nothing on latents */
+        size_t d_sae;         /* 0: not known */
         const char *sae_hash; /* borrowed from the report, or NULL */
     } latents;
 };

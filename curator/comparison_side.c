@@ -93,6 +93,7 @@ static enum status read_latents(struct comparison_side *side, const struct json 
     const struct json *latents = json_member(json, "latent"), *counts = json_member(json, "count");
     size_t n = json_length(latents), length;
     double rows = json_double(json_member(json, "rows"));
+    uint64_t d_sae;
 
     if (json_type(json) == JSON_NULL)
         return STATUS_OK;
@@ -118,6 +119,8 @@ static enum status read_latents(struct comparison_side *side, const struct json 
     }
     side->latents.n = n;
     side->latents.rows = rows;
+    if (json_u64(json_member(json, "d_sae"), &d_sae))
+        side->latents.d_sae = (size_t)d_sae;
     side->latents.sae_hash = json_string(json_member(json, "sae_hash"), &length);
     return STATUS_OK;
 }
