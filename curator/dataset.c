@@ -140,8 +140,7 @@ static enum status append_prompt(struct text *out, const struct json *prompt, st
     return STATUS_OK;
 }
 
-/* "Level 5" holds one number, "Level ?" none; a text with several is not a label either. */
-static double only_number(const char *s, size_t n)
+double dataset_only_number(const char *s, size_t n)
 {
     double found = NAN;
     size_t i = 0;
@@ -195,7 +194,7 @@ static enum status read_label(double *label, size_t *without_number, const struc
         return STATUS_OK;
     case JSON_STRING:
         s = json_string(node, &n);
-        *label = only_number(s, n);
+        *label = dataset_only_number(s, n);
         if (!isfinite(*label)) {
             *label = NAN;
             (*without_number)++;

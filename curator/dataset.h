@@ -65,6 +65,9 @@ enum status dataset_forget_ids(struct dataset *data, struct error *err);
 
 const char *dataset_bytes(const struct dataset *data, struct span span);
 
+/* The number that is a label: "Level 5" holds one, "Level ?" none and "2 of 3" several: NaN. */
+double dataset_only_number(const char *s, size_t n);
+
 /* Rows ordered by (hash of id, row), for dataset_index_find. */
 struct dataset_index {
     struct dataset_index_entry {

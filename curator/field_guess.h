@@ -6,15 +6,18 @@
  * right type in every row looked at that has it:
  *
  *     prompt      a string or a chat list, in most rows
- *     id          a string or an integer, in all rows of the data, never twice; else no id at all,
- *                 and rows go by the key of their prompt. Ids that repeat would be an error.
+ *     id          a string or an integer, in all of these rows, never twice; else no id at all, and
+ *                 rows go by the key of their prompt. Ids that repeat would be an error.
  *     answer      anything
  *     source      a string; far fewer different ones than rows
  *     rewards     a list of numbers in [0, 1] or of bools
- *     difficulty  a number, or a string with one number in it ("Level 5"). The scale follows from
- *                 the name and from the range of all rows: a pass rate counts downwards from 1,
- *                 levels from 1 to 5, Skywork's failures from 0 to 16.
- *     quality     a number or a bool; not the same everywhere
+ *     difficulty  a number, or a string with one number in it ("Level 5"), not the same everywhere.
+ *                 The scale follows from the name and the range: a pass rate counts downwards from
+ *                 1, levels from 1 to 5, Skywork's failures from 0 to 16.
+ *     quality     a number or a bool, not the same everywhere
+ *
+ * Of several names for a field the first one in the list that half of the rows have, else the one
+ * that most have.
  */
 #ifndef CURATOR_FIELD_GUESS_H
 #define CURATOR_FIELD_GUESS_H
@@ -25,22 +28,27 @@
 #include "base/text.h"
 #include "curator/recipe.h"
 
-/* Rows that names and types are judged by: the first ones. */
+/* Rows that names and types are judged by: the first ones, and bytes of them. */
 #define FIELD_GUESS_ROWS 1000
+#define FIELD_GUESS_BYTES ((size_t)64 << 20)
+/* Of the others one in so many is read for the range of a difficulty. */
+#define FIELD_GUESS_STRIDE 16
 
 /*
  * Fill what of recipe->input.fields and recipe->input.difficulty_scale is as recipe_init() left it;
  * what differs from its default was asked for and stays. The scale is touched only where the
- * difficulty field was guessed.
+ * difficulty field was guessed, and that only where no field for rewards was asked for. At most
+ * input.limit rows are read.
  *
- *   paths  [n_paths] JSONL files, globs expanded (as input.data), no "-": they are read twice
- *   said   a line a field, each with its line feed:
+ *   paths  [n_paths] JSONL files, globs expanded (as input.data); read twice if there is a
+ *          difficulty, so "-" cannot be among them
+ *   said   a line a field that was not asked for, each with its line feed:
  *          "prompt: 'question' (a string in 1000 of 1000 rows)"
- *          "id: none ('index' repeats: 7 is in rows 0 and 12)"
+ *          "id: none ('index' repeats: 7); rows go by the key of their prompt"
  *
- * STATUS_FORMAT where no field looks like a prompt (the message lists the ones there are), no rows;
- * STATUS_IO, STATUS_NOMEM. Malformed rows are passed over. Cost: the first rows, and the data once
- * more if an id or a difficulty was found in them.
+ * STATUS_FORMAT where no field looks like a prompt (the message lists the ones there are), no row
+ * is a JSON object, or a damaged archive; STATUS_INVALID for "-"; STATUS_IO, STATUS_NOMEM. On error
+ * the recipe may be half filled. Malformed rows are passed over.
  */
 MUST_CHECK
 enum status field_guess(struct recipe *recipe, const char *const *paths, size_t n_paths,
