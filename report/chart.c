@@ -519,16 +519,17 @@ static void draw_shift_bar(struct plot *p, double share, double from, double to,
                  from, top, to - from, fmax(1, p->y.from - top));
 }
 
-/* The edge before slot i; all of them do not fit. */
+/* The edge before slot i; there is room for six. */
 static void draw_shift_edge(struct plot *p, const struct shift *s, size_t i)
 {
     double edge = s->edges[i];
 
-    if (i % 2 && i != s->n)
+    size_t step = (s->n + 4) / 5;
+
+    if (i % step)
         return;
     text_appendf(p->out, "<text x=\"%.1f\" y=\"%.1f\" class=\"tick mid\">%s</text>\n",
-                 place(&p->x, (double)i), p->y.from + 17,
-                 edge == floor(edge) ? number_count(edge).s : number_value(edge).s);
+                 place(&p->x, (double)i), p->y.from + 17, number_plain(edge).s);
 }
 
 void chart_shift(struct page *page, const struct shift *s)
@@ -725,6 +726,8 @@ void chart_ranges(struct page *page, enum chart_width width, const char *x_title
 
 /* ---- Lines ---- */
 
+#define BELOW_HEIGHT 70.0
+
 /* A path through the points, interrupted where one is missing. */
 static void draw_path(struct plot *p, const double *x, const double *y, size_t n, const char *class)
 {
@@ -760,11 +763,30 @@ static void draw_low_high(struct plot *p, const struct timeline *t, size_t n)
     text_append(p->out, drawn ? "Z\"/>\n" : "\"/>\n");
 }
 
+/* What comes close to 0 is shown from there: a flat line should look flat. */
+static bool axis_around(struct axis *axis, enum axis_kind kind, double lo, double hi, int wanted)
+{
+    return lo >= 0 && lo < 0.5 * hi ? axis_from_zero(axis, kind, hi, wanted)
+                                    : axis_set(axis, kind, lo, hi, wanted);
+}
+
+/* The second plot, over the same x. */
+static void draw_below(struct plot *p, const struct timeline *t, size_t n)
+{
+    if (!axis_around(&p->y, t->y_kind, smallest(t->below->y, n, NAN), largest(t->below->y, n, NAN),
+                     2))
+        return;
+    p->y.from = p->height - 42;
+    p->y.to = p->y.from - BELOW_HEIGHT;
+    draw_y_axis(p, t->below->name);
+    draw_path(p, t->x, t->below->y, n, "line s1 solid");
+}
+
 void chart_timeline(struct page *page, const struct timeline *t)
 {
     size_t n = t->n > CHART_POINTS_MAX ? CHART_POINTS_MAX : t->n;
     size_t n_series = t->n_series > CHART_SERIES_MAX ? CHART_SERIES_MAX : t->n_series;
-    double lo = NAN, hi = NAN;
+    double lo = NAN, hi = NAN, below = t->below ? BELOW_HEIGHT + 40 : 0;
     bool whole = true;
     struct plot p;
 
@@ -779,17 +801,16 @@ void chart_timeline(struct page *page, const struct timeline *t)
     for (size_t i = 0; i < n; i++)
         whole = whole && t->x[i] == floor(t->x[i]);
     draw_legend(page, t->series, n_series, "line");
-    plot_begin(&p, page, t->width, t->width == CHART_WIDE ? 260 : 230, NULL);
-    /* What comes close to 0 is shown from there: a flat line should look flat. */
+    plot_begin(&p, page, t->width, (t->width == CHART_WIDE ? 260 : 230) + below, NULL);
     if (!axis_set(&p.x, whole ? AXIS_COUNT : AXIS_VALUE, smallest(t->x, n, NAN),
                   largest(t->x, n, NAN), t->width == CHART_WIDE ? 8 : 5) ||
-        !(lo >= 0 && lo < 0.5 * hi ? axis_from_zero(&p.y, t->y_kind, hi, 4)
-                                   : axis_set(&p.y, t->y_kind, lo, hi, 4))) {
+        !axis_around(&p.y, t->y_kind, lo, hi, 4)) {
         page->out.length = p.mark;
         nothing_to_draw(page);
         return;
     }
     plot_area(&p, t->y_title ? 28 : 12);
+    p.y.from -= below;
     draw_y_axis(&p, t->y_title);
     if (t->low && t->high)
         draw_low_high(&p, t, n);
@@ -799,6 +820,8 @@ void chart_timeline(struct page *page, const struct timeline *t)
         snprintf(class, sizeof(class), "line s%zu", s);
         draw_path(&p, t->x, t->series[s].y, n, class);
     }
+    if (t->below)
+        draw_below(&p, t, n);
     draw_x_axis(&p, t->x_title);
     plot_end(&p);
 }
@@ -905,12 +928,13 @@ static void draw_heat_scale(struct page *page, double most, const char *meaning)
 {
     struct text *out = &page->out;
 
-    text_append(out, "<p class=\"legend\">");
-    append_words(out, meaning ? meaning : "", HTML_NAME_WIDTH);
-    text_append(out, "&ensp;few <svg class=\"scale\" viewBox=\"0 0 100 10\" aria-hidden=\"true\">");
+    text_append(out, "<p class=\"legend\"><span>0 <svg class=\"scale\" viewBox=\"0 0 100 10\" "
+                     "aria-hidden=\"true\">");
     for (int i = 0; i < 10; i++)
         text_appendf(out, "<rect class=\"h%d\" x=\"%d\" width=\"10\" height=\"10\"/>", i, 10 * i);
-    text_appendf(out, "</svg> %s</p>\n", number_count(most).s);
+    text_appendf(out, "</svg> %s ", number_count(most).s);
+    append_words(out, meaning ? meaning : "", HTML_NAME_WIDTH);
+    text_append(out, "</span></p>\n");
 }
 
 void chart_heat(struct page *page, const struct heat *h)
@@ -928,7 +952,7 @@ void chart_heat(struct page *page, const struct heat *h)
         return;
     }
     draw_heat_scale(page, most, h->meaning);
-    row_height = h->y_edges ? 250.0 / (double)h->rows : 18;
+    row_height = h->y_edges ? 250.0 / (double)h->rows : h->rows > 20 ? 15 : 18;
     plot_begin(&p, page, h->width, row_height * (double)h->rows + 70, NULL);
     if (!axis_set(&p.x, AXIS_VALUE, h->x_edges[0], h->x_edges[h->columns],
                   h->width == CHART_WIDE ? 8 : 5) ||
@@ -943,8 +967,8 @@ void chart_heat(struct page *page, const struct heat *h)
         draw_y_axis(&p, h->y_title);
     } else {
         for (size_t r = 0; r < h->rows; r++)
-            draw_text(&p, p.x.from - 8, p.y.to + row_height * ((double)r + 0.5) + 4, "tick end",
-                      h->y_names[r]);
+            draw_text(&p, p.x.from - 8, p.y.to + row_height * ((double)r + 0.5) + 4,
+                      r % 2 ? "tick end odd" : "tick end", h->y_names[r]);
         if (h->y_title)
             draw_text(&p, 0, p.y.to - 14, "title", h->y_title);
     }

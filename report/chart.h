@@ -141,6 +141,7 @@ struct timeline {
     size_t n;
     const struct chart_series *series; /* [n] each */
     size_t n_series;
+    const struct chart_series *below; /* in a flat plot of its own below, or NULL */
 };
 void chart_timeline(struct page *page, const struct timeline *t);
 

@@ -225,6 +225,11 @@ struct number number_score(double x)
     return number;
 }
 
+struct number number_plain(double x)
+{
+    return x == floor(x) ? number_count(x) : number_value(x);
+}
+
 /* ---- JSON ---- */
 
 double member_number(const struct json *object, const char *name)
@@ -553,6 +558,16 @@ void table_share(struct table *table, double share)
 void table_value(struct table *table, double x)
 {
     table_words(table, number_value(x).s);
+}
+
+void table_score(struct table *table, double x)
+{
+    table_words(table, number_score(x).s);
+}
+
+void table_plain(struct table *table, double x)
+{
+    table_words(table, number_plain(x).s);
 }
 
 void table_heat(struct table *table, const char *number, double part)

@@ -85,6 +85,7 @@ struct number number_count(double n);     /* 1,234; a dash for NaN */
 struct number number_share(double share); /* 69.3 %; "under 0.01 %" */
 struct number number_value(double x);     /* 0.62, 12.3, 1,234: three digits that matter */
 struct number number_score(double x);     /* 0.62, 0.07: what lies between -1 and 1 */
+struct number number_plain(double x);     /* whole numbers as counts, others as values */
 
 /* ---- JSON that may be anything ---- */
 
@@ -170,6 +171,8 @@ bool table_row(struct table *table); /* begins a row; false: there is no room fo
 void table_count(struct table *table, double n);
 void table_share(struct table *table, double share);
 void table_value(struct table *table, double x);
+void table_score(struct table *table, double x);
+void table_plain(struct table *table, double x);
 /* A field of a heat table: its number on a colour by `part`, 0 .. 1, of the most; NaN: none. */
 void table_heat(struct table *table, const char *number, double part);
 void table_name(struct table *table, const struct json *node); /* html_name() */

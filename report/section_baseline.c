@@ -36,20 +36,19 @@ static void reading(struct text *out, const struct json *section)
         text_append(out, "an earlier report");
     }
     if (!isnan(before) && !isnan(after))
-        text_appendf(out, ", %s rows then and %s now", number_count(before).s,
-                     number_count(after).s);
+        text_appendf(out, " (%s rows then, %s now)", number_count(before).s, number_count(after).s);
     for (size_t i = 0; i < json_length(distributions); i++) {
         const struct json *distribution = json_element(distributions, i);
 
         if (!moved(distribution))
             continue;
-        text_append(out, n++ ? ", " : ": moved are ");
+        text_append(out, n++ ? ", " : " these moved: ");
         html_name(out, json_member(distribution, "name"));
     }
     if (json_length(distributions) == 0)
-        text_append(out, ": no distribution is known in both");
+        text_append(out, " nothing can be compared");
     else if (n == 0)
-        text_append(out, ": no distribution moved by more than chance or a little");
+        text_append(out, " no distribution moved beyond chance and custom");
     text_append(out, ".");
 }
 
@@ -93,7 +92,7 @@ static void append_distributions(struct page *page, const struct json *distribut
 /* A change with its sign, as the numbers beside it are written. */
 static void append_change(struct text *out, double change)
 {
-    text_appendf(out, "%s%s", change > 0 ? "+" : "", number_value(change).s);
+    text_appendf(out, "%s%s", change > 0 ? "+" : "", number_plain(change).s);
 }
 
 static void append_sources(struct page *page, const struct json *sources)
@@ -143,14 +142,14 @@ static void append_numbers(struct page *page, const struct json *numbers)
     if (json_length(numbers) == 0)
         return;
     page_heading(page, "Numbers");
-    table_begin(&table, page, "Numbers before and now", columns, 4);
+    table_begin(&table, page, "Measures of both reports", columns, 4);
     for (size_t i = 0; i < json_length(numbers) && table_row(&table); i++) {
         const struct json *number = json_element(numbers, i);
         double before = member_number(number, "before"), after = member_number(number, "after");
 
         table_name(&table, json_member(number, "name"));
-        table_value(&table, before);
-        table_value(&table, after);
+        table_plain(&table, before);
+        table_plain(&table, after);
         table_cell_begin(&table);
         append_change(&page->out, after - before);
         table_cell_end(&table);
@@ -171,7 +170,6 @@ static void append_latents(struct page *page, const struct json *latents)
     if (json_length(latents) == 0)
         return;
     page_heading(page, "Latents that moved");
-    text_append(&page->out, "<p>The share of samples in which a latent fires.</p>\n");
     table_begin(&table, page, "Share of samples in which a latent fires", columns, 4);
     for (size_t i = 0; i < json_length(latents) && table_row(&table); i++) {
         const struct json *latent = json_element(latents, i);
@@ -192,10 +190,10 @@ static void append_changed(struct page *page, const struct json *changed)
     static const struct {
         const char *name, *label;
     } sides[] = {
-        {"gained", "kept now, left out before"},
-        {"lost", "left out now, kept before"},
-        {"entered", "rows that are new"},
-        {"left", "rows that are gone"},
+        {"gained", "kept now, not before"},
+        {"lost", "kept before, not now"},
+        {"entered", "new rows"},
+        {"left", "rows gone"},
     };
 
     if (json_type(changed) != JSON_OBJECT)

@@ -9,6 +9,9 @@
 #include "report/chart.h"
 #include "report/sections.h"
 
+/* Shown at once; the others are folded away. */
+#define HITS_OPEN 6
+
 static void reading(struct text *out, const struct json *section)
 {
     const struct json *against = json_member(section, "against"), *worst = NULL;
@@ -31,10 +34,9 @@ static void reading(struct text *out, const struct json *section)
     text_appendf(out, "<b>%s</b> %s text with a benchmark", number_count(rows).s,
                  rows == 1 ? "row shares" : "rows share");
     if (worst) {
-        text_append(out, ": ");
-        text_append(out, json_length(against) > 1 ? "most of it is " : "it is ");
+        text_append(out, json_length(against) > 1 ? ": the worst is " : ": ");
         html_name(out, json_member(worst, "name"));
-        text_appendf(out, ", where %s of %s items are hit",
+        text_appendf(out, ", of which %s of %s items are in your data",
                      number_count(member_number(worst, "items_hit")).s,
                      number_count(member_number(worst, "items")).s);
     }
@@ -79,7 +81,7 @@ static void append_benchmarks(struct page *page, const struct json *against)
 
         if (!(items > 0) || !(hit >= 0))
             continue;
-        snprintf(notes[n], sizeof(notes[n]), "%s of %s items", number_count(hit).s,
+        snprintf(notes[n], sizeof(notes[n]), "(%s of %s items)", number_count(hit).s,
                  number_count(items).s);
         bars[n] = (struct bar){name ? name : "", hit / items, notes[n]};
         n++;
@@ -124,15 +126,23 @@ static void append_item(struct page *page, const struct json *hit)
 
 static void append_hits(struct page *page, const struct json *hits, double ngram)
 {
-    if (json_length(hits) == 0)
+    size_t n = json_length(hits);
+    bool folded = false;
+
+    if (n == 0)
         return;
     page_heading(page, "What was found, side by side");
     text_append(&page->out, "<p>Marked are the words that both have.</p>\n");
-    for (size_t i = 0; i < json_length(hits); i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct json *hit = json_element(hits, i);
         double shared = member_number(hit, "shared");
-        size_t mark = page->out.length;
+        size_t mark;
 
+        if (i == HITS_OPEN) {
+            page_fold_begin(page, "More of them", (double)(n - i));
+            folded = true;
+        }
+        mark = page->out.length;
         text_append(&page->out, "<div class=\"pair\"><p class=\"pair-head\"><b>");
         html_name(&page->out, json_member(hit, "benchmark"));
         text_append(&page->out, "</b>");
@@ -140,8 +150,9 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
             text_appendf(&page->out, " %s %s of %s words shared", number_count(shared).s,
                          shared == 1 ? "run" : "runs", number_count(ngram).s);
         if (json_bool(json_member(hit, "likely_false")))
-            text_append(&page->out, " <span class=\"chip\">likely false: look before you drop "
-                                    "it</span>");
+            text_append(&page->out,
+                        " <span class=\"chip doubt\">likely false: look before you drop "
+                        "it</span>");
         text_append(&page->out, "</p>\n");
         page_columns_begin(page);
         page_sample(page, json_member(hit, "sample"), "your data",
@@ -152,6 +163,8 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
         if (!page_keep(page, mark))
             break;
     }
+    if (folded)
+        page_fold_end(page);
 }
 
 static void body(struct page *page, const struct json *section)

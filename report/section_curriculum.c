@@ -101,14 +101,13 @@ static void append_tiles(struct page *page, const struct json *section)
     page_tile(page, number_count(batches).s, "batches", NULL);
     page_tile(page, number_count(member_number(section, "size")).s, "rows a batch", NULL);
     if (!isnan(one)) {
-        snprintf(note, sizeof(note), "%s of all", number_share(one / batches).s);
-        page_tile(page, number_count(one).s, "batches cut from one cluster",
-                  batches > 0 ? note : NULL);
+        snprintf(note, sizeof(note), "%s", number_share(one / batches).s);
+        page_tile(page, number_count(one).s, "of one cluster", batches > 0 ? note : NULL);
     }
     if (!isnan(mixing))
-        page_tile(page, number_share(mixing).s, "of a batch exchanged with its neighbour", NULL);
+        page_tile(page, number_share(mixing).s, "exchanged with a neighbour", NULL);
     if (!isnan(unbatched))
-        page_tile(page, number_count(unbatched).s, "kept rows in no batch", NULL);
+        page_tile(page, number_count(unbatched).s, "rows in no batch", NULL);
     page_tiles_end(page);
 }
 
@@ -159,7 +158,7 @@ static void append_points_table(struct page *page, const struct points *p)
     for (size_t i = 0; i < p->n && table_row(&table); i += step) {
         table_count(&table, p->batch[i]);
         for (size_t v = 0; v < 6; v++)
-            table_value(&table, values[v][i]);
+            table_plain(&table, values[v][i]);
     }
     table_end(&table);
     figure_table_end(page);
@@ -170,8 +169,13 @@ static void append_timeline(struct page *page, const struct json *timeline)
     struct points p;
     double per_point = member_number(timeline, "per_point");
     char title[96] = "Difficulty and clusters, batch by batch";
+    struct chart_series difficulty = {"difficulty", p.difficulty};
+    struct chart_series entropy = {"cluster entropy, bits", p.entropy};
+    bool banded, mixed;
 
     read_points(&p, timeline);
+    banded = known(p.low, p.n) && known(p.high, p.n);
+    mixed = known(p.entropy, p.n);
     if (p.n == 0)
         return;
     if (per_point > 1)
@@ -181,31 +185,27 @@ static void append_timeline(struct page *page, const struct json *timeline)
                  "mean difficulty with the range of its rows; below, how mixed the clusters of a "
                  "batch are");
     text_append(&page->out, "<div class=\"timeline\">\n");
-    if (known(p.difficulty, p.n)) {
-        bool banded = known(p.low, p.n) && known(p.high, p.n);
-
-        chart_timeline(page, &(struct timeline){
-                                 .width = CHART_WIDE,
-                                 .y_kind = AXIS_VALUE,
-                                 .x_title = known(p.entropy, p.n) ? "" : "batch",
-                                 .y_title = "difficulty",
-                                 .x = p.batch,
-                                 .low = banded ? p.low : NULL,
-                                 .high = banded ? p.high : NULL,
-                                 .n = p.n,
-                                 .series = &(struct chart_series){"mean difficulty", p.difficulty},
-                                 .n_series = 1});
-    }
-    if (known(p.entropy, p.n))
-        chart_timeline(page,
-                       &(struct timeline){.width = CHART_WIDE,
-                                          .y_kind = AXIS_VALUE,
-                                          .x_title = "batch",
-                                          .y_title = "cluster entropy, bits",
-                                          .x = p.batch,
-                                          .n = p.n,
-                                          .series = &(struct chart_series){"entropy", p.entropy},
-                                          .n_series = 1});
+    if (known(p.difficulty, p.n))
+        chart_timeline(page, &(struct timeline){.width = CHART_WIDE,
+                                                .y_kind = AXIS_VALUE,
+                                                .x_title = "batch",
+                                                .y_title = "difficulty",
+                                                .x = p.batch,
+                                                .low = banded ? p.low : NULL,
+                                                .high = banded ? p.high : NULL,
+                                                .n = p.n,
+                                                .series = &difficulty,
+                                                .n_series = 1,
+                                                .below = mixed ? &entropy : NULL});
+    else if (mixed)
+        chart_timeline(page, &(struct timeline){.width = CHART_WIDE,
+                                                .y_kind = AXIS_VALUE,
+                                                .x_title = "batch",
+                                                .y_title = entropy.name,
+                                                .x = p.batch,
+                                                .n = p.n,
+                                                .series = &entropy,
+                                                .n_series = 1});
     append_data(&page->out, &p, per_point);
     text_append(&page->out, "</div>\n");
     append_points_table(page, &p);
@@ -303,6 +303,7 @@ static void append_batch(struct page *page, const struct json *shown)
     if (json_length(samples) == 0)
         return;
     page_fold_begin(page, title, rows);
+    text_append(&page->out, "<div class=\"batch\">\n");
     if (!isnan(cluster))
         text_appendf(&page->out, "<p>Cut from cluster %s.</p>\n", number_count(cluster).s);
     table_begin(&table, page, "Rows of the batch, in order", columns, 6);
@@ -315,12 +316,14 @@ static void append_batch(struct page *page, const struct json *shown)
         table_cell_end(&table);
         table_name(&table, json_member(sample, "source"));
         table_count(&table, member_number(sample, "cluster"));
-        table_value(&table, member_number(sample, "difficulty"));
-        table_value(&table, member_number(sample, "quality"));
+        table_score(&table, member_number(sample, "difficulty"));
+        table_score(&table, member_number(sample, "quality"));
     }
     table_end(&table);
     if (beyond > 0)
-        text_appendf(&page->out, "<p>And %s more rows.</p>\n", number_count(beyond).s);
+        text_appendf(&page->out, "<p class=\"left-out\">And %s more rows.</p>\n",
+                     number_count(beyond).s);
+    text_append(&page->out, "</div>\n");
     page_fold_end(page);
 }
 

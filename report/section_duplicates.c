@@ -9,15 +9,18 @@
 #include "report/chart.h"
 #include "report/sections.h"
 
+/* Shown at once; the others are folded away. */
+#define PAIRS_OPEN 6
+
 /* Group sizes in ranges that double: 2, 3 to 4, 5 to 8, ... the last one open. */
 #define SIZE_RANGES 12
 
 static const struct kind {
-    const char *name, *row, *alike;
+    const char *name, *row, *threshold, *copies;
 } kinds[] = {
-    {"exact", "Exact", "the same prompt after normalization"},
-    {"near", "Near", "Jaccard of their word shingles at least"},
-    {"sae", "Alike to the SAE", "cosine of their codes at least"},
+    {"exact", "Exact", NULL, "exact copies of another one"},
+    {"near", "Near", "jaccard", "near copies"},
+    {"sae", "Alike to the SAE", "cosine", "alike to the SAE"},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -29,51 +32,53 @@ static double kind_number(const struct json *section, const char *kind, const ch
 
 static void reading(struct text *out, const struct json *section)
 {
-    static const char *const copies[] = {"exact copies of another one", "near copies",
-                                         "copies in the eyes of the SAE"};
-    const char *comma = "";
-    double groups = 0, largest = 0;
+    const char *before = NULL;
+    double largest = 0;
 
     for (size_t i = 0; i < KINDS; i++) {
         double rows = kind_number(section, kinds[i].name, "rows");
 
         if (!(rows > 0))
             continue;
-        text_appendf(out, "%s<b>%s</b> %s %s", comma, number_count(rows).s,
-                     *comma || rows != 1 ? "are" : "is", copies[i]);
-        comma = ", ";
-        groups += fmax(kind_number(section, kinds[i].name, "groups"), 0);
+        text_append(out, before ? ", " : "");
+        text_appendf(out, "<b>%s</b> %s%s", number_count(rows).s,
+                     before      ? ""
+                     : rows == 1 ? "row is "
+                                 : "rows are ",
+                     kinds[i].copies);
+        before = kinds[i].name;
         largest = fmax(largest, kind_number(section, kinds[i].name, "largest"));
     }
-    if (!*comma) {
+    if (!before)
         text_append(out, "No row repeats another one.");
-        return;
-    }
-    text_appendf(out, ": %s %s, the largest of %s rows.", number_count(groups).s,
-                 groups == 1 ? "group" : "groups", number_count(largest).s);
+    else if (largest > 0)
+        text_appendf(out, ". The largest group has %s rows.", number_count(largest).s);
+    else
+        text_append(out, ".");
 }
 
 static void append_kinds(struct page *page, const struct json *section)
 {
     static const struct column columns[] = {
-        {"Kind", COLUMN_TEXT},      {"What counts as the same", COLUMN_TEXT},
-        {"Rows", COLUMN_NUMBER},    {"Groups", COLUMN_NUMBER},
-        {"Largest", COLUMN_NUMBER},
+        {"Kind", COLUMN_TEXT},
+        {"Rows", COLUMN_NUMBER},
+        {"Groups", COLUMN_NUMBER},
+        {"Largest group", COLUMN_NUMBER},
     };
     struct table table;
 
-    table_begin(&table, page, "Duplicates by kind", columns, 5);
+    table_begin(&table, page, "Duplicates by kind", columns, 4);
     for (size_t i = 0; i < KINDS; i++) {
         const struct json *kind = json_member(section, kinds[i].name);
-        double threshold = member_number(kind, i == 1 ? "jaccard" : "cosine");
+        const char *threshold = kinds[i].threshold;
 
         if (json_type(kind) != JSON_OBJECT || !table_row(&table))
             continue;
-        table_words(&table, kinds[i].row);
         table_cell_begin(&table);
-        text_append(&page->out, kinds[i].alike);
-        if (i > 0)
-            text_appendf(&page->out, " %s", number_value(threshold).s);
+        text_append(&page->out, kinds[i].row);
+        if (threshold && !isnan(member_number(kind, threshold)))
+            text_appendf(&page->out, " <small>%s from %s</small>", threshold,
+                         number_value(member_number(kind, threshold)).s);
         table_cell_end(&table);
         table_count(&table, member_number(kind, "rows"));
         table_count(&table, member_number(kind, "groups"));
@@ -123,7 +128,8 @@ static void append_sizes(struct page *page, const struct json *sizes)
                      number_count(last).s);
         else
             snprintf(names[i], sizeof(names[i]), "over %s", number_count(last / 2).s);
-        snprintf(notes[i], sizeof(notes[i]), "%s rows", number_count(rows[i]).s);
+        snprintf(notes[i], sizeof(notes[i]), "%s, %s rows", groups[i] == 1 ? "group" : "groups",
+                 number_count(rows[i]).s);
         bars[i] = (struct bar){names[i], groups[i], groups[i] > 0 ? notes[i] : NULL};
     }
     figure_begin(page, "Groups by size", "how many rows a group holds, and how many such groups");
@@ -177,27 +183,37 @@ static bool append_two(struct page *page, size_t mark, const struct json *a, con
 
 static void append_pairs(struct page *page, const struct json *pairs)
 {
-    if (json_length(pairs) == 0)
+    size_t n = json_length(pairs);
+    bool folded = false;
+
+    if (n == 0)
         return;
     page_heading(page, "Pairs, side by side");
     text_append(&page->out, "<p>Marked is what the other one lacks.</p>\n");
-    for (size_t i = 0; i < json_length(pairs); i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct json *pair = json_element(pairs, i), *spans = json_member(pair, "spans");
         double similarity = member_number(pair, "similarity");
         double group = member_number(pair, "group");
-        size_t mark = page->out.length;
+        size_t mark;
 
+        if (i == PAIRS_OPEN) {
+            page_fold_begin(page, "More pairs", (double)(n - i));
+            folded = true;
+        }
+        mark = page->out.length;
         text_appendf(&page->out, "<div class=\"pair\"><p class=\"pair-head\"><b>%s</b>",
                      kind_words(pair));
-        if (!isnan(similarity))
-            text_appendf(&page->out, " similarity %s", number_value(similarity).s);
+        if (similarity < 1)
+            text_appendf(&page->out, " <span>similarity %s</span>", number_value(similarity).s);
         if (group > 2)
-            text_appendf(&page->out, " &middot; in a group of %s rows", number_count(group).s);
+            text_appendf(&page->out, " <span>in a group of %s rows</span>", number_count(group).s);
         text_append(&page->out, "</p>\n");
         if (!append_two(page, mark, json_member(pair, "kept"), "kept", json_member(spans, "kept"),
-                        json_member(pair, "dropped"), "dropped", json_member(spans, "dropped")))
+                        json_member(pair, "dropped"), "copy", json_member(spans, "dropped")))
             break;
     }
+    if (folded)
+        page_fold_end(page);
 }
 
 static void append_conflicts(struct page *page, const struct json *section)

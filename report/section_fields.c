@@ -30,7 +30,7 @@ static void reading(struct text *out, const struct json *section)
         text_append(out, "</code>");
     }
     if (!isnan(median))
-        text_appendf(out, "; a prompt has %s words in the middle", number_count(median).s);
+        text_appendf(out, "; the median prompt has %s words", number_count(median).s);
     text_append(out, ".");
 }
 
@@ -38,9 +38,8 @@ static void append_map(struct page *page, const struct json *section)
 {
     static const struct column columns[] = {{"Field", COLUMN_TEXT},
                                             {"Read from", COLUMN_TEXT},
-                                            {"Present", COLUMN_NUMBER},
-                                            {"Missing", COLUMN_NUMBER},
-                                            {"Share missing", COLUMN_NUMBER}};
+                                            {"Missing in", COLUMN_NUMBER},
+                                            {"Share of rows", COLUMN_NUMBER}};
     const struct json *map = json_member(section, "map");
     struct table table;
 
@@ -50,7 +49,7 @@ static void append_map(struct page *page, const struct json *section)
     if (json_bool(json_member(section, "guessed")))
         text_append(&page->out, "<p>Guessed from names and types: if one is wrong, say which in "
                                 "<code>input.fields</code>.</p>\n");
-    table_begin(&table, page, "Fields and where they were read from", columns, 5);
+    table_begin(&table, page, "Fields and where they were read from", columns, 4);
     for (size_t i = 0; i < json_length(map) && table_row(&table); i++) {
         const struct json *field = json_element(map, i);
         double present = member_number(field, "present");
@@ -66,7 +65,6 @@ static void append_map(struct page *page, const struct json *section)
             text_append(&page->out, "<i>nothing fits</i>");
         }
         table_cell_end(&table);
-        table_count(&table, present);
         table_count(&table, missing);
         table_share(&table, present + missing > 0 ? missing / (present + missing) : NAN);
     }
@@ -108,29 +106,34 @@ static void append_columns(struct page *page, const struct json *list)
         table_cell_begin(&table);
         append_types(&page->out, types);
         table_cell_end(&table);
-        table_words(&table, kinds > 1 ? "<span class=\"chip\">mixed</span>" : "");
+        table_cell_begin(&table);
+        if (kinds > 1)
+            text_append(&page->out, "<span class=\"chip doubt\">mixed</span>");
+        table_cell_end(&table);
     }
     table_end(&table);
     page_fold_end(page);
 }
 
-static void append_summary(struct page *page, const struct json *summary)
+static void append_summary(struct page *page, const struct json *summary, const char *unit)
 {
-    static const struct column columns[] = {
-        {"Smallest", COLUMN_NUMBER}, {"5 %", COLUMN_NUMBER},  {"25 %", COLUMN_NUMBER},
-        {"Middle", COLUMN_NUMBER},   {"75 %", COLUMN_NUMBER}, {"95 %", COLUMN_NUMBER},
-        {"Largest", COLUMN_NUMBER},  {"Mean", COLUMN_NUMBER}, {"SD", COLUMN_NUMBER}};
-    static const char *const names[] = {"min", "p5",  "p25",  "p50", "p75",
-                                        "p95", "max", "mean", "sd"};
+    static const struct {
+        const char *name, *words;
+    } lines[] = {
+        {"min", "shortest"}, {"p5", "5 %"},    {"p25", "25 %"},
+        {"p50", "median"},   {"p75", "75 %"},  {"p95", "95 %"},
+        {"max", "longest"},  {"mean", "mean"}, {"sd", "standard deviation"},
+    };
+    const struct column columns[] = {{"Of the prompts", COLUMN_TEXT}, {unit, COLUMN_NUMBER}};
     struct table table;
 
     if (json_type(summary) != JSON_OBJECT)
         return;
     figure_table_begin(page);
-    table_begin(&table, page, "Summary of the lengths", columns, 9);
-    if (table_row(&table)) {
-        for (size_t i = 0; i < 9; i++)
-            table_value(&table, member_number(summary, names[i]));
+    table_begin(&table, page, "Summary of the lengths", columns, 2);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines) && table_row(&table); i++) {
+        table_words(&table, lines[i].words);
+        table_plain(&table, member_number(summary, lines[i].name));
     }
     table_end(&table);
     figure_table_end(page);
@@ -153,7 +156,7 @@ static void append_length(struct page *page, const struct json *length, const ch
         page, json_member(length, "histogram"),
         (struct histogram){
             .width = CHART_HALF, .x_kind = AXIS_COUNT, .y_kind = AXIS_COUNT, .x_title = unit});
-    append_summary(page, summary);
+    append_summary(page, summary, unit);
     figure_end(page);
 }
 
@@ -164,8 +167,7 @@ static void append_sources(struct page *page, const struct json *section)
         {"Share kept", COLUMN_NUMBER}, {"Words", COLUMN_NUMBER},     {"Difficulty", COLUMN_NUMBER},
         {"Quality", COLUMN_NUMBER},    {"Pass rate", COLUMN_NUMBER},
     };
-    static const char *const means[] = {"words_mean", "difficulty_mean", "quality_mean",
-                                        "pass_rate_mean"};
+    static const char *const means[] = {"difficulty_mean", "quality_mean", "pass_rate_mean"};
     const struct json *sources = json_member(section, "sources");
     double beyond = member_number(section, "sources_beyond");
     struct table table;
@@ -173,7 +175,7 @@ static void append_sources(struct page *page, const struct json *section)
     if (json_length(sources) == 0)
         return;
     page_heading(page, "Sources");
-    table_begin(&table, page, "Sources, with means over their rows", columns, 8);
+    table_begin(&table, page, "Means are over the rows of a source", columns, 8);
     for (size_t i = 0; i < json_length(sources) && table_row(&table); i++) {
         const struct json *source = json_element(sources, i);
         double rows = member_number(source, "rows"), kept = member_number(source, "kept");
@@ -187,24 +189,25 @@ static void append_sources(struct page *page, const struct json *section)
         table_count(&table, rows);
         table_count(&table, kept);
         table_share(&table, rows > 0 ? kept / rows : NAN);
-        for (size_t m = 0; m < 4; m++)
-            table_value(&table, member_number(source, means[m]));
+        table_value(&table, member_number(source, "words_mean"));
+        for (size_t m = 0; m < sizeof(means) / sizeof(*means); m++)
+            table_score(&table, member_number(source, means[m]));
     }
     table_end(&table);
     if (beyond > 0)
-        text_appendf(&page->out, "<p>%s smaller sources are not listed.</p>\n",
+        text_appendf(&page->out, "<p class=\"left-out\">%s smaller sources are not listed.</p>\n",
                      number_count(beyond).s);
 }
 
 static void append_problems(struct page *page, const struct json *problems)
 {
-    static const struct column columns[] = {{"Row", COLUMN_NUMBER}, {"Problem", COLUMN_TEXT}};
+    static const struct column columns[] = {{"Row", COLUMN_TEXT}, {"Problem", COLUMN_TEXT}};
     struct table table;
 
     if (json_length(problems) == 0)
         return;
     page_heading(page, "Rows that could not be read");
-    table_begin(&table, page, "Rows that could not be read, and why", columns, 2);
+    table_begin(&table, page, "The first of them, and why", columns, 2);
     for (size_t i = 0; i < json_length(problems) && table_row(&table); i++) {
         const struct json *problem = json_element(problems, i);
         size_t n;

@@ -14,6 +14,9 @@
 /* From here on the suspicion is worth an alarm rather than a remark: curator/audit_sae.c. */
 #define SUSPICION_HIGH 0.5
 
+/* Shown at once; the others are folded away. */
+#define CARDS_OPEN 8
+
 static void reading(struct text *out, const struct json *section)
 {
     const struct json *l0 = json_member(section, "l0");
@@ -44,7 +47,7 @@ static void append_suspicion(struct page *page, const struct json *suspicion)
     if (json_length(reasons) == 0)
         return;
     text_appendf(out, "<div class=\"callout%s\"><p><b>Is this the SAE of these activations?</b> ",
-                 score >= SUSPICION_HIGH ? " callout-bad" : "");
+                 score >= SUSPICION_HIGH ? " problem" : "");
     if (!isnan(score))
         text_appendf(out, "Suspicion %s of 1.", number_value(score).s);
     text_append(out, "</p><ul>");
@@ -81,59 +84,51 @@ static void append_tiles(struct page *page, const struct json *section)
     char note[96];
 
     page_tiles_begin(page);
-    snprintf(note, sizeof(note), "declared %s", number_value(declared).s);
-    tile(page, number_value(median), median, "latents a token (L0, median)",
-         isnan(declared) ? NULL : note);
-    tile(page, number_share(explained), explained, "of the variance explained", NULL);
-    tile(page, number_share(dead), dead, "of the latents dead", NULL);
-    tile(page, number_share(dense), dense, "of the latents dense", NULL);
+    snprintf(note, sizeof(note), "declared %s", number_plain(declared).s);
+    tile(page, number_plain(median), median, "latents a token (L0)", isnan(declared) ? NULL : note);
+    tile(page, number_share(explained), explained, "explained", "of the variance");
+    tile(page, number_share(dead), dead, "dead latents", NULL);
+    tile(page, number_share(dense), dense, "dense latents", NULL);
     snprintf(note, sizeof(note), "of %s", number_count(d_sae).s);
-    tile(page, number_count(silent), silent, "latents in no sample of yours",
-         d_sae > 0 ? note : NULL);
-    snprintf(note, sizeof(note), "%s tokens left out",
-             number_count(member_number(sinks, "tokens")).s);
-    tile(page, number_share(sink), sink, "of the tokens are sinks", note);
-    tile(page, number_value(norm), norm, "median norm of an activation", NULL);
+    tile(page, number_count(silent), silent, "silent in your data", d_sae > 0 ? note : NULL);
+    snprintf(note, sizeof(note), "%s left out", number_count(member_number(sinks, "tokens")).s);
+    tile(page, number_share(sink), sink, "sink tokens", note);
+    tile(page, number_value(norm), norm, "median norm", NULL);
     page_tiles_end(page);
+}
+
+static void append_histogram(struct page *page, const struct json *node, const char *title,
+                             const char *sentence, struct histogram histogram)
+{
+    if (json_type(node) != JSON_OBJECT)
+        return;
+    figure_begin(page, title, sentence);
+    chart_histogram_json(page, node, histogram);
+    figure_end(page);
 }
 
 static void append_charts(struct page *page, const struct json *section)
 {
-    const struct json *frequency = json_member(section, "frequency");
-    const struct json *active = json_member(section, "active_latents");
-    const struct json *recon = json_member(section, "recon");
-
+    append_histogram(page, json_member(section, "frequency"), "How often latents fire",
+                     "most should be rare; a hump at the right are latents that fire nearly always "
+                     "and do not tell samples apart",
+                     (struct histogram){.width = CHART_WIDE,
+                                        .x_kind = AXIS_LOG_SHARE,
+                                        .y_kind = AXIS_COUNT,
+                                        .x_title = "share of the samples in which a latent fires"});
     page_columns_begin(page);
-    if (json_type(active) == JSON_OBJECT) {
-        figure_begin(page, "Latents a sample", "how many latents fire somewhere in a sample");
-        chart_histogram_json(page, active,
-                             (struct histogram){.width = CHART_HALF,
-                                                .x_kind = AXIS_COUNT,
-                                                .y_kind = AXIS_COUNT,
-                                                .x_title = "active latents"});
-        figure_end(page);
-    }
-    if (json_type(frequency) == JSON_OBJECT) {
-        figure_begin(page, "How often latents fire",
-                     "most should be rare; a hump at the right is latents that fire nearly always "
-                     "and tell samples apart badly");
-        chart_histogram_json(page, frequency,
-                             (struct histogram){.width = CHART_HALF,
-                                                .x_kind = AXIS_LOG_SHARE,
-                                                .y_kind = AXIS_COUNT,
-                                                .x_title = "share of samples"});
-        figure_end(page);
-    }
-    if (json_type(recon) == JSON_OBJECT) {
-        figure_begin(page, "Reconstruction error",
-                     "samples at the right are what the SAE has not seen the like of");
-        chart_histogram_json(page, recon,
-                             (struct histogram){.width = CHART_HALF,
-                                                .x_kind = AXIS_VALUE,
-                                                .y_kind = AXIS_COUNT,
-                                                .x_title = "error of a sample"});
-        figure_end(page);
-    }
+    append_histogram(page, json_member(section, "active_latents"), "Latents a sample",
+                     "how many fire somewhere in it",
+                     (struct histogram){.width = CHART_HALF,
+                                        .x_kind = AXIS_COUNT,
+                                        .y_kind = AXIS_COUNT,
+                                        .x_title = "active latents"});
+    append_histogram(page, json_member(section, "recon"), "Reconstruction error",
+                     "at the right, what the SAE has not seen the like of",
+                     (struct histogram){.width = CHART_HALF,
+                                        .x_kind = AXIS_VALUE,
+                                        .y_kind = AXIS_COUNT,
+                                        .x_title = "error of a sample"});
     page_columns_end(page);
 }
 
@@ -173,8 +168,8 @@ static void append_top(struct page *page, const struct json *top)
         const char *s = json_string(json_member(sample, "text"), &n);
 
         text_appendf(out,
-                     "<li><span class=\"top-value\">%s<svg class=\"meter\" viewBox=\"0 0 48 6\" "
-                     "aria-hidden=\"true\"><rect class=\"s0\" width=\"%.1f\" height=\"6\"/></svg>"
+                     "<li><span class=\"top-value\">%s<svg class=\"meter\" viewBox=\"0 0 48 4\" "
+                     "aria-hidden=\"true\"><rect class=\"s0\" width=\"%.1f\" height=\"4\"/></svg>"
                      "</span><div class=\"text\">",
                      number_value(value).s, width);
         if (s)
@@ -190,23 +185,20 @@ static bool append_card(struct page *page, const struct json *card)
 {
     struct text *out = &page->out;
     const char *why = member_string(card, "why"), *words = why_words(why);
-    const struct json *label = json_member(card, "label");
     double share = member_number(card, "share"), rows = member_number(card, "rows");
     double mean = member_number(card, "mean"), max = member_number(card, "max");
     size_t mark = out->length;
 
-    text_append(out, "<article class=\"latent\"><header><h4>");
+    text_append(out, "<article class=\"latent\">\n<h4>");
     page_latent(out, card);
-    text_append(out, "</h4>");
     if (words)
-        text_appendf(out, "<span class=\"chip\">%s</span>", words);
+        text_appendf(out, " <span class=\"chip\">%s</span>", words);
     else if (why) {
-        text_append(out, "<span class=\"chip\">");
+        text_append(out, " <span class=\"chip\">");
         html_line(out, why, strlen(why), 40);
         text_append(out, "</span>");
     }
-    text_append(out, "</header>");
-    (void)label;
+    text_append(out, "</h4>\n");
     text_appendf(out,
                  "<p class=\"latent-facts\">density <b>%s</b> &middot; %s samples &middot; "
                  "mean %s &middot; max %s</p>\n<div class=\"latent-body\">",
@@ -244,18 +236,26 @@ static void append_lines(struct page *page, const struct json *lines)
 static void body(struct page *page, const struct json *section)
 {
     const struct json *cards = json_member(section, "cards");
+    size_t n = json_length(cards);
+    bool folded = false;
 
     append_suspicion(page, json_member(section, "suspicion"));
     append_tiles(page, section);
     append_charts(page, section);
     append_lines(page, json_member(section, "lines"));
-    if (json_length(cards) == 0)
+    if (n == 0)
         return;
     page_heading(page, "Latents worth a look");
-    for (size_t i = 0; i < json_length(cards); i++) {
+    for (size_t i = 0; i < n; i++) {
+        if (i == CARDS_OPEN) {
+            page_fold_begin(page, "More latents", (double)(n - i));
+            folded = true;
+        }
         if (!append_card(page, json_element(cards, i)))
             break;
     }
+    if (folded)
+        page_fold_end(page);
 }
 
 const struct section section_sae = {

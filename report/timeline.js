@@ -82,7 +82,7 @@
 
     function axis(more) {
       return Object.assign({
-        stroke: css("--ink-soft"),
+        stroke: css("--soft"),
         font: "12px " + family,
         labelFont: "12px " + family,
         labelSize: 18,
@@ -173,13 +173,13 @@
     if (has("difficulty")) {
       plot(230, () => [lowest, highest], "difficulty",
         [invisible, invisible,
-         { label: "difficulty", width: 2, stroke: css("--c1"), points: { show: false } }],
-        [{ series: [1, 2], fill: css("--c1-band") }],
+         { label: "difficulty", width: 2, stroke: css("--s0"), points: { show: false } }],
+        [{ series: [1, 2], fill: () => css("--s0")() + "29" }],
         [data.high, data.low, data.difficulty], !has("entropy"));
     }
     if (has("entropy")) {
       plot(130, () => [0, bits * 1.05], "entropy, bits",
-        [{ label: "entropy", width: 1.5, stroke: css("--c2"), points: { show: false } }], [],
+        [{ label: "entropy", width: 1.5, stroke: css("--s1"), points: { show: false } }], [],
         [data.entropy], true);
     }
     if (plots.length === 0) {
