@@ -23,8 +23,14 @@
 #define EDGE_MAX 2
 #define DIFFICULTY_BINS 10
 
-/* A cluster is told as odd by itself from so many rows on; fewer are no group of anything. */
+/* Errors of fewer rows are no distribution. Of unreadable texts ten alike are no chance: one
+ * readable text in a thousand is taken for such (curator/audit_fields.c). */
 #define ODD_ROWS_MIN 20
+#define GARBAGE_ROWS_MIN 10
+/* Most of a cluster, and a share of the kept samples that a training run would feel. */
+static const double garbage_share = 0.5, garbage_problem = 0.05;
+/* Clusters that hold so much of all unreadable text tell it better than the finding on the text. */
+static const double garbage_covered = 0.8;
 /* Findings of one code: more would bury the rest. */
 #define ODD_CLUSTERS_MAX 5
 /*
@@ -50,7 +56,7 @@ static const double source_nmi_max = 0.9;
 
 struct odd {
     uint32_t cluster;
-    double z, median; /* of its reconstruction errors; NaN: they are not why */
+    double median; /* of its reconstruction errors; NaN: they do not stand apart */
 };
 
 struct card {
@@ -65,7 +71,8 @@ struct card {
 
 struct cluster_size {
     size_t size, kept;
-    double difficulty, quality; /* sums over the kept */
+    size_t garbage, garbage_kept;      /* no language, formula or program */
+    double words, difficulty, quality; /* sums; the scores over the kept */
 };
 
 /* What the section is made from. */
@@ -126,7 +133,7 @@ static double value_of(const double *values, size_t row)
     return values ? values[row] : (double)NAN;
 }
 
-static void count_rows(struct diversity *d)
+static void count_rows(struct diversity *d, const struct audit *audit)
 {
     const struct run *run = d->run;
 
@@ -139,9 +146,14 @@ static void count_rows(struct diversity *d)
         d->labels[d->n++] = run->cluster[row];
         c = &d->sizes[run->cluster[row]];
         c->size++;
+        if (audit->texts) {
+            c->garbage += audit_is_garbage(&audit->texts[row]);
+            c->words += audit->texts[row].words;
+        }
         if (!verdict_alive(&run->verdicts[row]))
             continue;
         c->kept++;
+        c->garbage_kept += audit->texts && audit_is_garbage(&audit->texts[row]);
         c->difficulty += value_of(run->difficulty.values, row);
         c->quality += value_of(run->quality.values, row);
     }
@@ -258,18 +270,47 @@ static double median_of_range(const struct error_of *sorted, size_t n)
     return n % 2 ? sorted[n / 2].value : (sorted[n / 2 - 1].value + sorted[n / 2].value) / 2;
 }
 
+static bool is_garbage(const struct diversity *d, uint32_t cluster)
+{
+    const struct cluster_size *c = &d->sizes[cluster];
+
+    return c->garbage >= GARBAGE_ROWS_MIN && (double)c->garbage >= garbage_share * (double)c->size;
+}
+
+/* Unreadable ones first, then those of more samples. */
+static bool is_odder(const struct diversity *d, uint32_t a, uint32_t b)
+{
+    if (is_garbage(d, a) != is_garbage(d, b))
+        return is_garbage(d, a);
+    return d->sizes[a].size > d->sizes[b].size;
+}
+
+/* A cluster comes once for its text and once for its errors at most. */
 static void note_odd(struct diversity *d, struct odd odd)
 {
-    size_t at = d->n_odd < ODD_CLUSTERS_MAX ? d->n_odd : ODD_CLUSTERS_MAX - 1;
+    size_t at;
 
+    for (size_t i = 0; i < d->n_odd; i++) {
+        if (d->odd[i].cluster == odd.cluster) {
+            d->odd[i].median = odd.median;
+            return;
+        }
+    }
     if (d->n_odd == ODD_CLUSTERS_MAX &&
-        d->sizes[d->odd[at].cluster].size >= d->sizes[odd.cluster].size)
+        !is_odder(d, odd.cluster, d->odd[ODD_CLUSTERS_MAX - 1].cluster))
         return;
-    if (d->n_odd < ODD_CLUSTERS_MAX)
-        d->n_odd++;
-    for (; at > 0 && d->sizes[d->odd[at - 1].cluster].size < d->sizes[odd.cluster].size; at--)
+    d->n_odd += d->n_odd < ODD_CLUSTERS_MAX;
+    for (at = d->n_odd - 1; at > 0 && is_odder(d, odd.cluster, d->odd[at - 1].cluster); at--)
         d->odd[at] = d->odd[at - 1];
     d->odd[at] = odd;
+}
+
+static void find_garbage(struct diversity *d)
+{
+    for (uint32_t c = 0; c < d->k; c++) {
+        if (is_garbage(d, c))
+            note_odd(d, (struct odd){c, (double)NAN});
+    }
 }
 
 /* Clusters whose reconstruction errors stand apart. */
@@ -310,7 +351,7 @@ static enum status find_odd_errors(struct diversity *d, struct error *err)
         of = median_of_range(errors + begin, end - begin);
         z = scale > 0 ? (of - median) / scale : 0;
         if (end - begin >= ODD_ROWS_MIN && z > ODD_Z && of - median > log(odd_ratio))
-            note_odd(d, (struct odd){errors[begin].cluster, z, exp(of)});
+            note_odd(d, (struct odd){errors[begin].cluster, exp(of)});
     }
 out:
     mem_free(errors);
@@ -469,6 +510,8 @@ static enum status append_card(struct text *out, const struct audit *audit,
     }
     audit_member(out, "recon_mean",
                  card->n_recon ? card->recon / (double)card->n_recon : (double)NAN);
+    audit_member(out, "words_mean", audit->texts ? c->words / (double)c->size : (double)NAN);
+    audit_member(out, "garbage", audit->texts ? (double)c->garbage / (double)c->size : (double)NAN);
     append_main_source(out, audit, card, c->size);
     st = append_latents(out, audit, &d->latents[card->cluster], err);
     audit_cards(audit, "central", card->central, card->n_central, out);
@@ -501,29 +544,75 @@ static enum status show_cluster(struct finding *finding, const struct diversity 
     return st;
 }
 
+static enum status tell_garbage(struct audit *audit, const struct diversity *d, uint32_t cluster,
+                                struct error *err)
+{
+    const struct cluster_size *c = &d->sizes[cluster];
+    size_t kept = 0;
+    struct finding *finding;
+
+    for (uint32_t i = 0; i < d->k; i++)
+        kept += d->sizes[i].kept;
+    finding = findings_add(
+        &audit->findings, FINDING_GARBAGE_CLUSTER,
+        c->garbage_kept == 0                                        ? FINDING_NOTE
+        : (double)c->garbage_kept >= garbage_problem * (double)kept ? FINDING_PROBLEM
+                                                                    : FINDING_WARNING,
+        (double)c->size / (double)d->n,
+        "Most of its prompts are no language, formula or program, and the model sees them as one "
+        "kind. No policy can answer them; whole batches of one cluster would be made of them.",
+        "Read its samples. If they are what they seem, leave them out before training, and look "
+        "for the step that wrote them.",
+        err,
+        "Cluster %u is unreadable text: %zu of its %zu samples (%.3g %% of all), %zu of them "
+        "kept",
+        cluster, c->garbage, c->size, 100 * (double)c->size / (double)d->n, c->garbage_kept);
+    return finding ? show_cluster(finding, d, cluster, err) : STATUS_NOMEM;
+}
+
+static enum status tell_apart(struct audit *audit, const struct diversity *d, const struct odd *odd,
+                              struct error *err)
+{
+    const struct cluster_size *c = &d->sizes[odd->cluster];
+    double share = (double)c->size / (double)d->n;
+    struct finding *finding = findings_add(
+        &audit->findings, FINDING_GARBAGE_CLUSTER, c->kept ? FINDING_WARNING : FINDING_NOTE, share,
+        "The SAE reconstructs these samples far worse than the rest: their text is unlike what the "
+        "model and the SAE were made on. That is what garbled text, an unusual language or broken "
+        "markup looks like; topics and scores of such samples mean little.",
+        "Read its samples. If they are rubbish, find what wrote them; a quality rule with "
+        "quality.probe: recon drops samples like these.",
+        err,
+        "Cluster %u stands apart: %zu samples (%.3g %%, %zu kept) with reconstruction errors %.2g "
+        "times the usual",
+        odd->cluster, c->size, 100 * share, c->kept, odd->median / d->recon_median);
+
+    return finding ? show_cluster(finding, d, odd->cluster, err) : STATUS_NOMEM;
+}
+
+/* Are nearly all unreadable samples in the clusters that are told for it? */
+static bool covers_garbage(const struct diversity *d)
+{
+    size_t all = 0, told = 0;
+
+    for (uint32_t c = 0; c < d->k; c++)
+        all += d->sizes[c].garbage_kept;
+    for (size_t i = 0; i < d->n_odd; i++) {
+        if (is_garbage(d, d->odd[i].cluster))
+            told += d->sizes[d->odd[i].cluster].garbage_kept;
+    }
+    return told > 0 && (double)told >= garbage_covered * (double)all;
+}
+
 static enum status tell_odd(struct audit *audit, const struct diversity *d, struct error *err)
 {
     enum status st = STATUS_OK;
 
-    for (size_t i = 0; !st && i < d->n_odd; i++) {
-        const struct odd *odd = &d->odd[i];
-        const struct cluster_size *c = &d->sizes[odd->cluster];
-        double share = (double)c->size / (double)d->n;
-        struct finding *finding = findings_add(
-            &audit->findings, FINDING_GARBAGE_CLUSTER, c->kept ? FINDING_WARNING : FINDING_NOTE,
-            share,
-            "The SAE reconstructs these samples far worse than the rest: their text is unlike what "
-            "the model and the SAE were made on. That is what garbled text, an unusual language or "
-            "broken markup looks like; topics and scores of such samples mean little.",
-            "Read its samples. If they are rubbish, find what wrote them; a quality rule with "
-            "quality.probe: recon drops samples like these.",
-            err,
-            "Cluster %u stands apart: %zu samples (%.3g %%, %zu kept) with reconstruction errors "
-            "%.2g times the usual",
-            odd->cluster, c->size, 100 * share, c->kept, odd->median / d->recon_median);
-
-        st = finding ? show_cluster(finding, d, odd->cluster, err) : STATUS_NOMEM;
-    }
+    for (size_t i = 0; !st && i < d->n_odd; i++)
+        st = is_garbage(d, d->odd[i].cluster) ? tell_garbage(audit, d, d->odd[i].cluster, err)
+                                              : tell_apart(audit, d, &d->odd[i], err);
+    if (!st && covers_garbage(d))
+        findings_drop(&audit->findings, FINDING_GARBAGE_TEXT);
     return st;
 }
 
@@ -702,15 +791,17 @@ enum status audit_diversity(struct audit *audit, struct text *out, struct error 
     }
     st = diversity_init(&d, run, err);
     if (!st) {
-        count_rows(&d);
+        count_rows(&d, audit);
         st = rank_clusters(&d, err);
     }
     if (!st)
         st = cluster_latents_find(d.latents, feature_view(&run->features), run->cluster, d.k, err);
     if (!st)
         st = look_at_space(&d, err);
-    if (!st)
+    if (!st) {
+        find_garbage(&d);
         st = find_odd_errors(&d, err);
+    }
     if (!st) {
         choose_cards(&d);
         st = fill_cards(&d, audit, err);

@@ -130,6 +130,19 @@ enum status finding_show(struct finding *finding, size_t row, struct error *err,
     return STATUS_OK;
 }
 
+void findings_drop(struct findings *findings, enum finding_code code)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < findings->n; i++) {
+        if (findings->items[i].code == code)
+            finding_release(&findings->items[i]);
+        else
+            findings->items[n++] = findings->items[i];
+    }
+    findings->n = n;
+}
+
 static bool comes_before(const struct finding *a, const struct finding *b)
 {
     if (a->severity != b->severity)

@@ -96,6 +96,9 @@ MUST_CHECK
 enum status finding_show(struct finding *finding, size_t row, struct error *err, const char *note,
                          ...) PRINTF_LIKE(4, 5);
 
+/* Take back all findings of a code: another one says it better. */
+void findings_drop(struct findings *findings, enum finding_code code);
+
 /* Worst first: severity, then order of codes, then share, then order of adding. */
 void findings_sort(struct findings *findings);
 
