@@ -1,12 +1,329 @@
 /*
- * curator/audit_contamination.c - section `contamination` of a report.
+ * curator/audit_contamination.c - section `contamination` of a report: what of which benchmark
+ * stands in the data, and whether that is more than chance.
  */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
 #include "curator/audit.h"
+#include "curator/audit_shown.h"
+
+/* From here on an item stands in the data, below a part of it does. */
+#define COVERED_ITEM 0.5
+
+/* What was found of one file. */
+struct tally {
+    size_t rows_hit;   /* share an n-gram */
+    size_t rows_false; /* of them, likely by chance */
+    size_t rows_item;  /* of them, have half of an item or more */
+    size_t items_hit;  /* items that the others share most with */
+};
+
+struct section {
+    struct audit *audit;
+    const struct benchmark_overlap *overlap;
+    struct text *names;          /* [n_files] */
+    struct tally *tallies;       /* [n_files] */
+    struct row_hit *best;        /* [n_best] of each row the hit that says most, best first */
+    size_t n_best, n_best_false; /* those that are likely false come last */
+};
+
+/* The last part of a path; the second of a name is "name (2)". */
+static void name_files(struct section *s)
+{
+    for (size_t i = 0; i < s->overlap->n_files; i++) {
+        const char *path = s->overlap->files[i].path, *slash = strrchr(path, '/');
+        size_t n_same = 1;
+
+        text_append(&s->names[i], slash ? slash + 1 : path);
+        for (size_t j = 0; j < i; j++) {
+            const char *other = s->overlap->files[j].path, *at = strrchr(other, '/');
+
+            n_same += strcmp(at ? at + 1 : other, slash ? slash + 1 : path) == 0;
+        }
+        if (n_same > 1)
+            text_appendf(&s->names[i], " (%zu)", n_same);
+    }
+}
+
+/* Not likely false; then by what is covered; then by file or row, in order. */
+static int compare_hits(const struct benchmark_hit *a, const struct benchmark_hit *b)
+{
+    if (a->likely_false != b->likely_false)
+        return a->likely_false ? 1 : -1;
+    if (a->covered > b->covered || a->covered < b->covered)
+        return a->covered > b->covered ? -1 : 1;
+    return 0;
+}
+
+static int compare_row_hits(const void *pa, const void *pb)
+{
+    const struct row_hit *a = pa, *b = pb;
+    int order = compare_hits(&a->hit, &b->hit);
+
+    return order ? order : (a->row > b->row) - (a->row < b->row);
+}
+
+static enum status tally_hits(struct section *s, struct error *err)
+{
+    const struct benchmark_overlap *overlap = s->overlap;
+    unsigned char *hit_items = mem_zalloc(overlap->n_items, 1);
+
+    if (!hit_items)
+        return error_nomem(err);
+    for (size_t i = 0; i < overlap->n_hits; i++) {
+        const struct row_hit *h = &overlap->hits[i];
+        struct tally *tally = &s->tallies[h->hit.file];
+
+        tally->rows_hit++;
+        if (h->hit.likely_false) {
+            tally->rows_false++;
+        } else {
+            tally->rows_item += h->hit.covered >= COVERED_ITEM;
+            tally->items_hit += !hit_items[h->hit.item];
+            hit_items[h->hit.item] = 1;
+        }
+        if (i == 0 || overlap->hits[i - 1].row != h->row)
+            s->best[s->n_best++] = *h;
+        else if (compare_hits(&h->hit, &s->best[s->n_best - 1].hit) < 0)
+            s->best[s->n_best - 1] = *h;
+    }
+    for (size_t i = 0; i < s->n_best; i++)
+        s->n_best_false += s->best[i].hit.likely_false;
+    if (s->n_best > 0)
+        qsort(s->best, s->n_best, sizeof(*s->best), compare_row_hits);
+    mem_free(hit_items);
+    return STATUS_OK;
+}
+
+static const char *verdict_of(const struct tally *tally)
+{
+    if (tally->rows_item)
+        return "leaked";
+    if (tally->rows_hit > tally->rows_false)
+        return "partial";
+    return tally->rows_hit ? "likely_false" : "clean";
+}
+
+static void print_files(const struct section *s, struct text *out)
+{
+    text_append(out, ",\"against\":[");
+    for (size_t i = 0; i < s->overlap->n_files; i++) {
+        const struct tally *tally = &s->tallies[i];
+
+        text_append(out, i ? ",{\"name\":" : "{\"name\":");
+        text_append_json_string(out, text_string(&s->names[i]), s->names[i].length);
+        text_appendf(out,
+                     ",\"items\":%zu,\"items_hit\":%zu,\"rows_hit\":%zu,\"rows_likely_false\":%zu,"
+                     "\"verdict\":\"%s\"}",
+                     s->overlap->files[i].n, tally->items_hit, tally->rows_hit, tally->rows_false,
+                     verdict_of(tally));
+    }
+    text_append_char(out, ']');
+}
+
+static size_t item_number(const struct section *s, const struct benchmark_hit *hit)
+{
+    return hit->item - s->overlap->files[hit->file].first;
+}
+
+static enum status print_hit(const struct section *s, const struct row_hit *h, const char *comma,
+                             struct text *out, struct error *err)
+{
+    const struct benchmark_overlap *overlap = s->overlap;
+    size_t begin = overlap->text_begins[h->hit.item], end = overlap->text_begins[h->hit.item + 1];
+    struct text_view item_text = {text_string(&overlap->texts) + begin, end - begin};
+    const struct text *name = &s->names[h->hit.file];
+    bool show = audit_may_show(s->audit, "prompt");
+    struct shown_text sample = {0}, item = {0};
+    size_t clipped = 0;
+    enum status st = shown_text_prompt(&sample, s->audit, h->row, err);
+
+    if (!st)
+        st = shown_text_plain(&item, item_text, err);
+    if (!st && show)
+        st = shown_texts_mark_shared(&sample, &item, s->audit->run->recipe->decontaminate.ngram,
+                                     err);
+    if (!st) {
+        text_appendf(out, "%s{\"sample\":", comma);
+        audit_card_shown(s->audit, h->row, NULL, &sample, out);
+        text_append(out, ",\"benchmark\":");
+        text_append_json_string(out, text_string(name), name->length);
+        text_appendf(out, ",\"item\":%zu,\"item_text\":", item_number(s, &h->hit));
+        /* The item says what the prompt says. */
+        if (show)
+            shown_text_print(&item, out, &clipped);
+        else
+            text_append(out, "null");
+        text_appendf(out, ",\"item_clipped\":%zu,\"shared\":%zu", clipped, h->hit.shared);
+        audit_member(out, "covered", h->hit.covered);
+        text_append(out, ",\"spans\":{\"sample\":");
+        shown_text_print_spans(&sample, out);
+        text_append(out, ",\"item\":");
+        shown_text_print_spans(&item, out);
+        text_appendf(out, "},\"likely_false\":%s}", h->hit.likely_false ? "true" : "false");
+    }
+    shown_text_release(&sample);
+    shown_text_release(&item);
+    return st;
+}
+
+/* The best hits; the last place is for one that is likely false, if there are any, so that both
+ * kinds can be judged. */
+static enum status print_hits(const struct section *s, struct text *out, struct error *err)
+{
+    size_t max = audit_samples_max(s->audit), n_true = s->n_best - s->n_best_false;
+    const char *comma = "";
+    enum status st = STATUS_OK;
+
+    if (max > s->n_best)
+        max = s->n_best;
+    text_append(out, ",\"hits\":[");
+    for (size_t i = 0; !st && i < max; i++) {
+        bool last = i + 1 == max && i > 0 && s->n_best_false > 0 && n_true > i;
+
+        st = print_hit(s, &s->best[last ? n_true : i], comma, out, err);
+        comma = ",";
+    }
+    text_append_char(out, ']');
+    return st;
+}
+
+/* Rows of a file's hits, `likely_false` or not, those first that have most of an item. */
+static enum status show_rows(const struct section *s, struct finding *f, size_t file,
+                             bool likely_false, struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    for (int whole = 1; whole >= 0; whole--)
+        for (size_t i = 0; !st && i < s->overlap->n_hits; i++) {
+            const struct row_hit *h = &s->overlap->hits[i];
+
+            if (h->hit.file != file || h->hit.likely_false != likely_false ||
+                (h->hit.covered >= COVERED_ITEM) != whole)
+                continue;
+            if (likely_false)
+                st = finding_show(f, h->row, err, "as in item %zu of %s", item_number(s, &h->hit),
+                                  text_string(&s->names[file]));
+            else
+                st = finding_show(f, h->row, err, "item %zu of %s, %.0f %% of it",
+                                  item_number(s, &h->hit), text_string(&s->names[file]),
+                                  100 * h->hit.covered);
+        }
+    return st;
+}
+
+static double share_of(const struct section *s, size_t rows)
+{
+    return s->overlap->rows ? (double)rows / (double)s->overlap->rows : NAN;
+}
+
+static enum status tell_of_items(struct section *s, size_t file, struct error *err)
+{
+    const struct tally *tally = &s->tallies[file];
+    size_t rows = tally->rows_hit - tally->rows_false;
+    const char *name = text_string(&s->names[file]);
+    struct finding *f;
+
+    if (tally->rows_item > 0)
+        f = findings_add(&s->audit->findings, FINDING_LEAKED_ITEMS, FINDING_PROBLEM,
+                         share_of(s, rows),
+                         "A model that is trained on these rows has seen the benchmark: its score "
+                         "there measures memory.",
+                         "Leave the rows out: decontaminate.against with decontaminate.action: "
+                         "drop does. Then look where they came from, since an item that was "
+                         "rewritten shares no run of words and is not found.",
+                         err, "%zu row%s share%s text with %s: %zu of its %zu items (%.0f %%)",
+                         rows, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
+                         s->overlap->files[file].n,
+                         100 * (double)tally->items_hit / (double)s->overlap->files[file].n);
+    else
+        f = findings_add(&s->audit->findings, FINDING_LEAKED_ITEMS, FINDING_WARNING,
+                         share_of(s, rows),
+                         "They have a run of words in common with an item that is found nowhere "
+                         "else, but less than half of the item: a passage that both quote, or an "
+                         "item that was rewritten.",
+                         "Look at the hits side by side. decontaminate.action: drop leaves such "
+                         "rows out; a larger decontaminate.ngram asks for longer runs.",
+                         err, "%zu row%s share%s part of an item with %s, none of them most of it",
+                         rows, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name);
+    return f ? show_rows(s, f, file, false, err) : STATUS_NOMEM;
+}
+
+static enum status tell_of_boilerplate(struct section *s, size_t file, struct error *err)
+{
+    size_t rows = s->tallies[file].rows_false;
+    struct finding *f = findings_add(
+        &s->audit->findings, FINDING_LEAKED_ITEMS, FINDING_NOTE, share_of(s, rows),
+        "What they share is common to many items or to many rows, or is a whole item of fewer than "
+        "eight words: an instruction, a stock phrase, a question that anybody asks.",
+        "If decontaminate.action: drop leaves out too many rows for that, raise "
+        "decontaminate.ngram, or keep them with action: flag.",
+        err, "%zu row%s share%s only stock phrases with %s", rows, rows == 1 ? "" : "s",
+        rows == 1 ? "s" : "", text_string(&s->names[file]));
+
+    return f ? show_rows(s, f, file, true, err) : STATUS_NOMEM;
+}
+
+static enum status section_init(struct section *s, struct error *err)
+{
+    s->names = mem_zalloc(s->overlap->n_files, sizeof(*s->names));
+    s->tallies = mem_zalloc(s->overlap->n_files, sizeof(*s->tallies));
+    s->best = mem_alloc(s->overlap->n_hits, sizeof(*s->best));
+    if (!s->names || !s->tallies || !s->best)
+        return error_nomem(err);
+    name_files(s);
+    for (size_t i = 0; i < s->overlap->n_files; i++) {
+        enum status st = text_check(&s->names[i], err);
+
+        if (st)
+            return st;
+    }
+    return tally_hits(s, err);
+}
+
+static void section_release(struct section *s)
+{
+    for (size_t i = 0; s->names && i < s->overlap->n_files; i++)
+        text_release(&s->names[i]);
+    mem_free(s->names);
+    mem_free(s->tallies);
+    mem_free(s->best);
+}
 
 enum status audit_contamination(struct audit *audit, struct text *out, struct error *err)
 {
-    (void)audit;
-    (void)err;
-    audit_absent(out, "this version does not look");
-    return STATUS_OK;
+    const struct recipe *recipe = audit->run->recipe;
+    struct section s = {.audit = audit, .overlap = &audit->run->overlap};
+    enum status st;
+
+    if (recipe->decontaminate.against.n == 0) {
+        audit_measure(audit, "contaminated", NAN, 0);
+        audit_absent(out, "no benchmark was given to compare with: --against FILE, or "
+                          "decontaminate.against in a recipe");
+        return STATUS_OK;
+    }
+    st = section_init(&s, err);
+    if (!st) {
+        audit_measure(audit, "contaminated", (double)s.n_best, s.overlap->rows);
+        text_appendf(out,
+                     "{\"ngram\":%u,\"action\":\"%s\",\"rows\":%zu,\"rows_hit\":%zu,"
+                     "\"rows_likely_false\":%zu",
+                     recipe->decontaminate.ngram,
+                     recipe->decontaminate.action == ACTION_DROP ? "drop" : "flag", s.overlap->rows,
+                     s.n_best, s.n_best_false);
+        print_files(&s, out);
+        st = print_hits(&s, out, err);
+        text_append_char(out, '}');
+    }
+    for (size_t i = 0; !st && i < s.overlap->n_files; i++) {
+        if (s.tallies[i].rows_hit > s.tallies[i].rows_false)
+            st = tell_of_items(&s, i, err);
+        if (!st && s.tallies[i].rows_false > 0)
+            st = tell_of_boilerplate(&s, i, err);
+    }
+    section_release(&s);
+    return st;
 }

@@ -197,28 +197,24 @@ static enum status run_hashes(uint64_t **hashes, const struct shown_text *shown,
     return STATUS_OK;
 }
 
-/* Mark what of `shown` is among hashes [n]; how many runs are. */
-static size_t mark_runs(struct shown_text *shown, const uint64_t *hashes, size_t n, size_t ngram)
+/* Mark what of `shown` is among hashes [n]. */
+static void mark_runs(struct shown_text *shown, const uint64_t *hashes, size_t n, size_t ngram)
 {
-    size_t n_found = 0;
-
     for (size_t i = 0; i < words_runs(&shown->words, ngram); i++) {
         uint64_t hash = run_hash(shown, i, ngram);
 
         if (!bsearch(&hash, hashes, n, sizeof(hash), compare_u64))
             continue;
-        n_found++;
         if (shown->focus == shown->words.n)
             shown->focus = i;
         for (size_t w = i; w < i + ngram && w < shown->words.n; w++)
             shown->marks[w] = 1;
     }
     shown_text_place(shown);
-    return n_found;
 }
 
 enum status shown_texts_mark_shared(struct shown_text *a, struct shown_text *b, size_t ngram,
-                                    size_t *shared, struct error *err)
+                                    struct error *err)
 {
     uint64_t *of_a = NULL, *of_b = NULL;
     enum status st = run_hashes(&of_a, a, ngram, err);
@@ -226,7 +222,7 @@ enum status shown_texts_mark_shared(struct shown_text *a, struct shown_text *b, 
     if (!st)
         st = run_hashes(&of_b, b, ngram, err);
     if (!st) {
-        *shared = mark_runs(a, of_b, words_runs(&b->words, ngram), ngram);
+        mark_runs(a, of_b, words_runs(&b->words, ngram), ngram);
         mark_runs(b, of_a, words_runs(&a->words, ngram), ngram);
     }
     mem_free(of_a);

@@ -47,12 +47,11 @@ enum status shown_texts_mark_differences(struct shown_text *a, struct shown_text
 
 /*
  * Mark the words of all runs of `ngram` that both have (a text with fewer is one run), and place
- * both at the first. *shared: runs of `a` that `b` has, repeats counted; *of: runs of b.
- * STATUS_NOMEM.
+ * both at the first. STATUS_NOMEM.
  */
 MUST_CHECK
 enum status shown_texts_mark_shared(struct shown_text *a, struct shown_text *b, size_t ngram,
-                                    size_t *shared, struct error *err);
+                                    struct error *err);
 
 /* The part that is shown as a JSON string, and how many bytes are not. */
 void shown_text_print(const struct shown_text *shown, struct text *out, size_t *clipped);

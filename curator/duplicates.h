@@ -5,6 +5,7 @@
 #ifndef CURATOR_DUPLICATES_H
 #define CURATOR_DUPLICATES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -83,10 +84,11 @@ MUST_CHECK
 enum status benchmark_index_new(struct benchmark_index **index, uint32_t ngram, struct error *err);
 void benchmark_index_free(struct benchmark_index *index);
 
-/* Add one benchmark item. A text shorter than n words counts as one n-gram of all its words; it
- * takes a number even without any word. STATUS_NOMEM leaves the index as it was. */
+/* Add one benchmark item; files in order, from 0. A text shorter than n words counts as one n-gram
+ * of all its words; it takes a number even without any word. STATUS_NOMEM leaves the index as it
+ * was. */
 MUST_CHECK
-enum status benchmark_index_add(struct benchmark_index *index, struct text_view text,
+enum status benchmark_index_add(struct benchmark_index *index, struct text_view text, size_t file,
                                 struct error *err);
 
 /* Does `text` share an n-gram with an item? *item is the first such item (order of adding), or
@@ -95,5 +97,42 @@ enum status benchmark_index_add(struct benchmark_index *index, struct text_view 
 MUST_CHECK
 enum status benchmark_index_match(const struct benchmark_index *index, struct text_view text,
                                   size_t *item, size_t *shared, struct error *err);
+
+/* Note that `text` is one of the data: n-grams that many of them have say little. STATUS_NOMEM. */
+MUST_CHECK
+enum status benchmark_index_count(struct benchmark_index *index, struct text_view text,
+                                  struct error *err);
+
+/* What a text shares with one file. */
+struct benchmark_hit {
+    size_t file;
+    size_t item;   /* of this file, it shares most with; order of adding over all files */
+    size_t shared; /* n-grams of the item that the text has too, repeats counted */
+    /* How much of the item is in the text: of the words that are not in n-grams of many items. */
+    double covered;
+    /*
+     * Chance or boilerplate. Nothing that is shared tells the item from others: n-grams of more
+     * than three items and one in a hundred of the file, or of most of a small file. Or it is what
+     * the data says all the time: n-grams of more than ten texts and one in a hundred, while less
+     * than half of the item is there. Or the item has fewer than eight words (GPT-3 looked for no
+     * shorter runs: Brown et al. 2020, arXiv 2005.14165, appendix C) and was matched whole only
+     * because it is shorter than n words.
+     */
+    bool likely_false;
+};
+
+struct benchmark_hits {
+    struct benchmark_hit *items;
+    size_t n, capacity;
+};
+
+/*
+ * What `text` shares with each file that it shares an n-gram with, ascending; `hits` is
+ * overwritten, capacity kept, items for mem_free. n_texts: how many were looked at, of which those
+ * that match have been counted. STATUS_NOMEM.
+ */
+MUST_CHECK
+enum status benchmark_index_judge(const struct benchmark_index *index, struct text_view text,
+                                  size_t n_texts, struct benchmark_hits *hits, struct error *err);
 
 #endif

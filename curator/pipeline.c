@@ -62,6 +62,7 @@ void run_release(struct run *run)
     text_release(&run->lock);
     dataset_release(&run->data);
     mem_free(run->verdicts);
+    benchmark_overlap_release(&run->overlap);
     features_release(&run->features);
     mem_free(run->outcome);
     mem_free(run->has_vector);

@@ -4,7 +4,7 @@
  * Internal to the curator folder; programs use curator/pipeline.h. Each stage file does one part of
  * docs/method.md, section 0, in order:
  *
- *     run_hygiene.c    exact and near duplicates, benchmark overlap
+ *     run_hygiene.c    exact and near duplicates; run_decontaminate.c benchmark overlap
  *     run_features.c   encode and pool, or read a feature store
  *     run_clusters.c   k-means on the set S, SAE-space duplicates
  *     run_scores.c     probes, quality rule, difficulty window
@@ -26,6 +26,7 @@
 #include "clustering/kmeans.h"
 #include "curator/batch_plan.h"
 #include "curator/dataset.h"
+#include "curator/duplicates.h"
 #include "curator/inputs.h"
 #include "curator/pipeline.h"
 #include "curator/recipe.h"
@@ -73,6 +74,26 @@ struct stage_time {
     bool resumed; /* taken over from an interrupted run */
 };
 
+/* What was found of benchmarks; all zero without decontaminate.against. */
+struct benchmark_overlap {
+    struct benchmark_file {
+        const char *path; /* of the recipe */
+        size_t first, n;  /* items, numbered over all files */
+    } * files;
+    size_t n_files;
+    size_t *text_begins; /* [n_items + 1] in `texts`: the items as they stand in their files */
+    size_t n_items, items_capacity;
+    struct text texts;
+    struct row_hit {
+        size_t row;
+        struct benchmark_hit hit;
+    } * hits; /* by row, then by file */
+    size_t n_hits, hits_capacity;
+    size_t rows; /* that were held against them: neither malformed nor duplicates */
+};
+
+void benchmark_overlap_release(struct benchmark_overlap *overlap);
+
 #define RUN_TIMES_MAX 16
 
 struct run {
@@ -92,6 +113,7 @@ struct run {
     struct text lock;           /* recipe.lock.yaml */
     struct dataset data;
     struct verdict *verdicts; /* [data.n] */
+    struct benchmark_overlap overlap;
 
     struct features features;  /* [data.n] rows */
     unsigned char *outcome;    /* [data.n] enum encode_outcome */
@@ -157,6 +179,8 @@ enum status run_keep(struct run *run, const struct kept_stage *stage, void *cont
 
 /* The stages. All need the earlier ones done. */
 MUST_CHECK enum status run_hygiene(struct run *run, struct error *err);
+/* Of run_hygiene(); rows [data.n] is scratch. */
+MUST_CHECK enum status run_decontaminate(struct run *run, size_t *rows, struct error *err);
 MUST_CHECK enum status run_features(struct run *run, struct error *err);
 MUST_CHECK enum status run_clusters(struct run *run, struct error *err);
 MUST_CHECK enum status run_scores(struct run *run, struct error *err);

@@ -1,19 +1,13 @@
 /*
- * curator/run_hygiene.c - stages that look at text alone: duplicates and benchmark overlap
+ * curator/run_hygiene.c - stages that look at text alone: duplicates, and then benchmark overlap
  * (docs/method.md, section 2).
  */
-#include <assert.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "curator/dataset.h"
 #include "curator/duplicates.h"
-#include "curator/field_path.h"
 #include "curator/run.h"
-#include "formats/json.h"
-#include "formats/jsonl.h"
 
 static struct text_view prompt_of(const struct run *run, size_t row)
 {
@@ -159,100 +153,6 @@ out:
     return st;
 }
 
-/* The text of a benchmark item: the recipe's prompt field, else a common name. */
-static const struct json *benchmark_text(const struct field_path *prompt, const struct json *row)
-{
-    static const char *const common[] = {"prompt", "question", "problem", "input", "text", NULL};
-    const struct json *found = field_path_find(prompt, row);
-
-    for (int i = 0; json_type(found) != JSON_STRING && common[i]; i++)
-        found = json_member(row, common[i]);
-    return json_type(found) == JSON_STRING ? found : NULL;
-}
-
-/* Where each item of the index came from. */
-struct benchmark_items {
-    const char **file;
-    size_t n, capacity;
-};
-
-static enum status add_benchmark(struct benchmark_index *index, struct benchmark_items *items,
-                                 const char *path, const struct field_path *prompt,
-                                 struct error *err)
-{
-    struct jsonl_reader *reader = NULL;
-    struct jsonl_line line;
-    bool end = false;
-    enum status st = jsonl_open(&reader, &path, 1, err);
-
-    while (!st) {
-        struct json *row = NULL;
-        const char *s;
-        size_t n;
-        void *file = items->file;
-
-        st = jsonl_next(reader, &line, &end, err);
-        if (st || end)
-            break;
-        st = jsonl_parse(&row, &line, err);
-        if (!st) {
-            s = json_string(benchmark_text(prompt, row), &n);
-            if (!s)
-                st = error_set(err, STATUS_FORMAT,
-                               "no text: expected input.fields.prompt, 'prompt', 'question', "
-                               "'problem', 'input' or 'text'");
-            else if (!mem_grow(&file, &items->capacity, items->n + 1, sizeof(*items->file)))
-                st = error_nomem(err);
-            else
-                st = benchmark_index_add(index, (struct text_view){s, n}, err);
-            items->file = file; /* grown or not: whatever failed, this is what there is to free */
-        }
-        if (st)
-            error_wrap(err, st, "%s:%llu", path, (unsigned long long)line.line);
-        else
-            items->file[items->n++] = path;
-        json_free(row);
-    }
-    jsonl_close(reader);
-    return st;
-}
-
-static enum status decontaminate(struct run *run, size_t *rows, struct error *err)
-{
-    const struct string_list *against = &run->recipe->decontaminate.against;
-    struct benchmark_index *index = NULL;
-    struct benchmark_items items = {0};
-    struct field_path prompt = {0};
-    size_t n = run_alive(run, rows);
-    enum status st;
-
-    st = field_path_init(&prompt, run->recipe->input.fields.prompt, err);
-    if (!st)
-        st = benchmark_index_new(&index, run->recipe->decontaminate.ngram, err);
-    for (size_t i = 0; !st && i < against->n; i++)
-        st = add_benchmark(index, &items, against->items[i], &prompt, err);
-    for (size_t i = 0; !st && i < n; i++) {
-        struct verdict *v = &run->verdicts[rows[i]];
-        size_t item, shared;
-
-        st = benchmark_index_match(index, prompt_of(run, rows[i]), &item, &shared, err);
-        if (st || item == DUPLICATE_NONE)
-            continue;
-        assert(item < items.n);
-        if (run->recipe->decontaminate.action == ACTION_DROP)
-            run_drop(run, rows[i], STAGE_DECONTAMINATE, REASON_CONTAMINATED);
-        else
-            v->contaminated = true;
-        v->value = (double)shared;
-        v->threshold = 1;
-        v->benchmark = items.file[item];
-    }
-    benchmark_index_free(index);
-    mem_free(items.file);
-    field_path_release(&prompt);
-    return st;
-}
-
 enum status run_hygiene(struct run *run, struct error *err)
 {
     size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
@@ -270,7 +170,7 @@ enum status run_hygiene(struct run *run, struct error *err)
     if (!st && run->recipe->dedup.near.enabled)
         st = near_duplicates(run, rows, err);
     if (!st && run->recipe->decontaminate.against.n)
-        st = decontaminate(run, rows, err);
+        st = run_decontaminate(run, rows, err);
     mem_free(rows);
     return st;
 }

@@ -27,10 +27,11 @@ static void benchmark_finds_shared_runs_of_words(void **state)
     (void)state;
     assert_int_equal(benchmark_index_new(&index, 3, NULL), STATUS_OK);
     assert_match(index, "a b c", DUPLICATE_NONE, 0);
-    assert_int_equal(benchmark_index_add(index, view("How many apples are there?"), NULL), 0);
-    assert_int_equal(benchmark_index_add(index, view("..."), NULL), STATUS_OK);
-    assert_int_equal(benchmark_index_add(index, view("two words"), NULL), STATUS_OK);
-    assert_int_equal(benchmark_index_add(index, view("so: many apples are red"), NULL), STATUS_OK);
+    assert_int_equal(benchmark_index_add(index, view("How many apples are there?"), 0, NULL), 0);
+    assert_int_equal(benchmark_index_add(index, view("..."), 0, NULL), STATUS_OK);
+    assert_int_equal(benchmark_index_add(index, view("two words"), 0, NULL), STATUS_OK);
+    assert_int_equal(benchmark_index_add(index, view("so: many apples are red"), 0, NULL),
+                     STATUS_OK);
     assert_match(index, "SO MANY APPLES :: ARE red", 0, 3); /* runs of item 3, one of item 0 */
     assert_match(index, "apples are red", 3, 1);
     assert_match(index, "many apples", DUPLICATE_NONE, 0);
@@ -51,7 +52,7 @@ static void benchmark_grows(void **state)
     assert_int_equal(benchmark_index_new(&index, 2, NULL), STATUS_OK);
     for (int i = 0; i < 3000; i++) {
         snprintf(text, sizeof(text), "item %d of %d", i, i + 1);
-        assert_int_equal(benchmark_index_add(index, view(text), NULL), STATUS_OK);
+        assert_int_equal(benchmark_index_add(index, view(text), 0, NULL), STATUS_OK);
     }
     for (size_t i = 0; i < 3000; i++) {
         snprintf(text, sizeof(text), "the item %zu", i);
@@ -71,7 +72,7 @@ static void benchmark_survives_failing_allocations(void **state)
         mem_fail_after(allowed);
         st = benchmark_index_new(&index, 2, NULL);
         for (int i = 0; !st && i < 3; i++)
-            st = benchmark_index_add(index, view("a b c d"), NULL);
+            st = benchmark_index_add(index, view("a b c d"), 0, NULL);
         if (!st)
             st = benchmark_index_match(index, view("x c d"), &item, &shared, NULL);
         mem_fail_after(SIZE_MAX);
