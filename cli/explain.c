@@ -14,6 +14,7 @@
 #include "curator/feature_view.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
+#include "report/words.h"
 
 #define NEIGHBOURS 5
 #define TOP_LATENTS 10
@@ -47,7 +48,9 @@ struct explain_options {
 struct explanation {
     const struct run_row *row;
     size_t number;
-    char *dropped; /* its line of dropped.jsonl, or NULL */
+    char *dropped;    /* its line of dropped.jsonl, or NULL */
+    struct text why;  /* the same in words */
+    uint64_t partner; /* the row that it was compared with, UINT64_MAX: none */
     struct ranked latents[TOP_LATENTS], neighbours[NEIGHBOURS];
     size_t n_latents, n_neighbours;
     size_t d_sae;
@@ -123,6 +126,34 @@ out:
     return st;
 }
 
+/* Why it was left out, in words. What the recipe would add may be gone. */
+static enum status word_reason(struct explanation *e, const char *dir, struct error *err)
+{
+    char *lock = text_format("%s/recipe.lock.yaml", dir);
+    struct words_recipe known = {0};
+    struct recipe recipe = {0};
+    struct json *dropped = NULL;
+    enum status st = STATUS_OK;
+
+    if (!e->dropped)
+        goto out;
+    if (lock && recipe_load(&recipe, lock, NULL, NULL, 0, NULL) == STATUS_OK)
+        known = (struct words_recipe){.shingle = recipe.dedup.near.shingle,
+                                      .ngram = recipe.decontaminate.ngram};
+    st = json_parse(&dropped, e->dropped, strlen(e->dropped), NULL, err);
+    if (st)
+        goto out;
+    words_dropped(&e->why, dropped, &known);
+    if (!json_u64(json_member(dropped, "partner"), &e->partner))
+        e->partner = UINT64_MAX;
+    st = text_check(&e->why, err);
+out:
+    json_free(dropped);
+    recipe_release(&recipe);
+    mem_free(lock);
+    return st;
+}
+
 static void print_number(struct text *out, const char *name, double x)
 {
     if (isnan(x))
@@ -147,6 +178,13 @@ static enum status print_latents(const struct explanation *e, struct text *out, 
     return st;
 }
 
+static const char *state(const struct run_row *row)
+{
+    if (row->kept)
+        return "kept";
+    return row->reason ? words_reason(row->reason) : "left out";
+}
+
 static enum status print_text(const struct explanation *e, const struct run_record *record,
                               struct text *out, struct error *err)
 {
@@ -154,16 +192,19 @@ static enum status print_text(const struct explanation *e, const struct run_reco
     enum status st;
 
     text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number, r->kept ? "kept" : "left out");
-    if (!r->kept)
-        text_appendf(out, "  stage       %s\n  reason      %s\n", r->stage,
-                     r->reason ? r->reason : "none");
-    else if (r->reason)
-        text_appendf(out, "  flagged     %s\n", r->reason);
-    if (e->dropped)
-        text_appendf(out, "  record      %s\n", e->dropped);
+    if (!r->kept) {
+        text_appendf(out, "  why         %s\n",
+                     e->why.length ? text_string(&e->why)
+                                   : words_reason(r->reason ? r->reason : "none"));
+        text_appendf(out, "  stage       %s\n", words_stage(r->stage));
+        if (e->partner < record->n)
+            text_appendf(out, "  partner     %s (row %llu), %s\n", record->rows[e->partner].id,
+                         (unsigned long long)e->partner, state(&record->rows[e->partner]));
+    } else if (r->reason) {
+        text_appendf(out, "  flag        %s\n", words_flag(r->reason));
+    }
     if (r->conflicting_answer)
-        text_append(out, "  flag        conflicting_answer: same prompt as another row, other "
-                         "answer\n");
+        text_appendf(out, "  flag        %s\n", words_flag("conflicting_answer"));
     print_number(out, "quality", r->quality);
     print_number(out, "difficulty", r->difficulty);
     if (r->cluster >= 0)
@@ -177,10 +218,7 @@ static enum status print_text(const struct explanation *e, const struct run_reco
         const struct run_row *n = &record->rows[e->neighbours[i].index];
 
         text_appendf(out, "    %.4f  %s (row %zu), %s", e->neighbours[i].value, n->id,
-                     e->neighbours[i].index,
-                     n->kept     ? "kept"
-                     : n->reason ? n->reason
-                                 : "left out");
+                     e->neighbours[i].index, state(n));
         if (n->cluster >= 0)
             text_appendf(out, ", cluster %ld", n->cluster);
         text_append_char(out, '\n');
@@ -217,7 +255,12 @@ static enum status print_json(const struct explanation *e, const struct run_reco
     member_or_null(out, "cluster", r->cluster);
     member_or_null(out, "batch", r->batch);
     member_or_null(out, "position", r->position);
-    text_appendf(out, ",\"dropped\":%s,\"latents\":[", e->dropped ? e->dropped : "null");
+    text_appendf(out, ",\"dropped\":%s,\"why\":", e->dropped ? e->dropped : "null");
+    if (e->why.length)
+        text_append_json_string(out, text_string(&e->why), e->why.length);
+    else
+        text_append(out, "null");
+    text_append(out, ",\"latents\":[");
     for (size_t i = 0; !st && i < e->n_latents; i++) {
         text_appendf(out, "%s{\"latent\":%zu,\"value\":", i ? "," : "", e->latents[i].index);
         text_append_float(out, (float)e->latents[i].value);
@@ -260,7 +303,7 @@ static const struct run_row *find_row(const struct run_record *record, const cha
 static enum status explain(const struct cli *cli, const char *dir, const char *id,
                            const struct explain_options *options, struct error *err)
 {
-    struct explanation e = {0};
+    struct explanation e = {.partner = UINT64_MAX};
     struct run_record record;
     struct text out = {0};
     enum status st = run_record_read(&record, dir, err);
@@ -283,6 +326,8 @@ static enum status explain(const struct cli *cli, const char *dir, const char *i
         st = label_names_open_folder(&e.names, dir, options->labels, e.d_sae, e.sae_hash, &cli->log,
                                      err);
     if (!st)
+        st = word_reason(&e, dir, err);
+    if (!st)
         st =
             options->json ? print_json(&e, &record, &out, err) : print_text(&e, &record, &out, err);
     if (!st)
@@ -290,6 +335,7 @@ static enum status explain(const struct cli *cli, const char *dir, const char *i
     label_names_close(&e.names);
     mem_free(e.sae_hash);
     mem_free(e.dropped);
+    text_release(&e.why);
     text_release(&out);
     run_record_release(&record);
     return st;

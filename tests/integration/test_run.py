@@ -163,7 +163,20 @@ class Demo(SaerlCase):
                 self.assertEqual(told[key], sample[key])
             self.assertEqual(told["dropped"] is None, sample["kept"])
             self.assertEqual(len(told["neighbours"]), 5)
-            self.assertIn(sample["id"], self.saerl("explain", self.out, sample["id"]).stdout)
+            words = self.saerl("explain", self.out, sample["id"]).stdout
+            self.assertIn(sample["id"], words)
+            if sample["kept"]:
+                self.assertIsNone(told["why"])
+                self.assertNotIn("  why", words)
+            else:
+                self.assertIn("  why         " + told["why"] + "\n", words)
+                self.assertNotIn("{", words)
+        duplicate = next(s for s in scores if s["reason"] == "duplicate")
+        told = json.loads(self.saerl("explain", self.out, duplicate["id"], "--json").stdout)
+        self.assertEqual(told["why"], f"the same prompt as row {told['dropped']['partner']}")
+        low = next(s for s in scores if s["reason"] == "low_quality")
+        told = json.loads(self.saerl("explain", self.out, low["id"], "--json").stdout)
+        self.assertRegex(told["why"], r"^quality \d\.\d+ is below the threshold, \d\.\d+$")
         self.refuses("no sample with id 'nobody'", "explain", self.out, "nobody")
         self.refuses("not a finished run", "explain", self.dir, "x", code=1)
 
