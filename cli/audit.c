@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/recipe_args.h"
+#include "curator/field_guess.h"
 #include "curator/inputs.h"
 #include "curator/measures.h"
 #include "curator/pipeline.h"
@@ -129,10 +130,11 @@ static enum status copy_list(struct string_list *list, const char *const *items,
     return st;
 }
 
-/* Defaults of an audit, the environment, --set, the other options. */
+/* Defaults of an audit, the environment, --set, the other options; what of the fields is open then
+ * is guessed, and told in `said`. */
 static enum status make_recipe(struct recipe *recipe, const char *const *data, size_t n_data,
                                const struct audit_options *options, struct recipe_args *args,
-                               struct error *err)
+                               struct text *said, struct error *err)
 {
     enum status st = recipe_init(recipe, err);
 
@@ -155,6 +157,11 @@ static enum status make_recipe(struct recipe *recipe, const char *const *data, s
                        err);
     if (!st)
         st = inputs_expand(recipe, err);
+    if (!st)
+        st = field_guess(recipe, (const char *const *)recipe->input.data.items,
+                         recipe->input.data.n, said, err);
+    if (!st)
+        st = text_check(said, err);
     return st ? st : recipe_finish(recipe, err);
 }
 
@@ -182,8 +189,7 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
                          const struct audit_options *options, const struct gate *gate,
                          struct recipe_args *args, const char *command, struct error *err)
 {
-    const struct pipeline_audit what = {
-        .baseline = options->baseline, .command = command, .guessed = false};
+    struct pipeline_audit what = {.baseline = options->baseline, .command = command};
     struct recipe recipe = {0};
     struct pipeline_config config = {
         .recipe = &recipe,
@@ -192,9 +198,11 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
         .progress = cli_progress,
         .progress_context = cli,
     };
-    struct text report = {0};
-    enum status st = make_recipe(&recipe, data, n_data, options, args, err);
+    struct text report = {0}, said = {0};
+    enum status st = make_recipe(&recipe, data, n_data, options, args, &said, err);
 
+    log_lines(&cli->log, LOG_INFO, "fields", text_string(&said));
+    what.guessed = said.length > 0;
     if (!st)
         st = check_gate(gate, &recipe, options, err);
     if (!st)
@@ -213,6 +221,7 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
     if (!st)
         st = apply_gate(cli, gate, options, &report, err);
     text_release(&report);
+    text_release(&said);
     recipe_release(&recipe);
     return st;
 }
