@@ -88,6 +88,8 @@ static bool axis_set(struct axis *axis, enum axis_kind kind, double lo, double h
         return false;
     if (hi == lo)
         axis->hi = lo + (fabs(lo) > 1 ? fabs(lo) : 1);
+    if (!isfinite(axis->hi - axis->lo))
+        return false;
     axis->step = round_step(axis->hi - axis->lo, wanted);
     if ((kind == AXIS_COUNT || is_log(kind)) && axis->step < 1)
         axis->step = 1;
@@ -397,6 +399,7 @@ void chart_histogram(struct page *page, const struct histogram *h)
     struct histogram cut = *h;
     int wanted = h->width == CHART_WIDE ? 8 : 5;
     double top = 12, most = NAN;
+    size_t start;
     struct plot p;
 
     if (cut.n > CHART_POINTS_MAX)
@@ -413,11 +416,12 @@ void chart_histogram(struct page *page, const struct histogram *h)
         nothing_to_draw(page);
         return;
     }
+    start = page->out.length;
     draw_legend(page, cut.series, cut.n_series, "block");
     plot_begin(&p, page, h->width, h->width == CHART_WIDE ? 260 : 230, h->hook);
     if (!axis_set(&p.x, h->x_kind, cut.edges[0], cut.edges[cut.n], wanted) ||
         !axis_from_zero(&p.y, h->y_kind, most, 4)) {
-        page->out.length = p.mark;
+        page->out.length = start;
         nothing_to_draw(page);
         return;
     }
@@ -788,6 +792,7 @@ void chart_timeline(struct page *page, const struct timeline *t)
     size_t n_series = t->n_series > CHART_SERIES_MAX ? CHART_SERIES_MAX : t->n_series;
     double lo = NAN, hi = NAN, below = t->below ? BELOW_HEIGHT + 40 : 0;
     bool whole = true;
+    size_t start = page->out.length;
     struct plot p;
 
     for (size_t s = 0; s < n_series; s++) {
@@ -805,7 +810,7 @@ void chart_timeline(struct page *page, const struct timeline *t)
     if (!axis_set(&p.x, whole ? AXIS_COUNT : AXIS_VALUE, smallest(t->x, n, NAN),
                   largest(t->x, n, NAN), t->width == CHART_WIDE ? 8 : 5) ||
         !axis_around(&p.y, t->y_kind, lo, hi, 4)) {
-        page->out.length = p.mark;
+        page->out.length = start;
         nothing_to_draw(page);
         return;
     }
@@ -1038,8 +1043,8 @@ void chart_hexagons(struct page *page, const struct hexagon *cells, size_t n, do
         size = hexagon_size(cells[i].n, most);
         w = 0.48 * size * scale * dx;
         h = 0.48 * size * scale * dy * 4 / 3;
-        x = p.width / 2 + scale * (cells[i].x - (x_lo + x_hi) / 2);
-        y = p.height / 2 - scale * (cells[i].y - (y_lo + y_hi) / 2);
+        x = p.width / 2 + scale * (cells[i].x - (x_lo / 2 + x_hi / 2));
+        y = p.height / 2 - scale * (cells[i].y - (y_lo / 2 + y_hi / 2));
         text_append(p.out, "<path class=\"");
         if (cells[i].group >= 0)
             text_appendf(p.out, "s%d", cells[i].group % 8);
@@ -1057,8 +1062,8 @@ void chart_hexagons(struct page *page, const struct hexagon *cells, size_t n, do
     }
     for (size_t i = 0; i < n_labels; i++) {
         if (isfinite(labels[i].x) && isfinite(labels[i].y))
-            draw_text(&p, p.width / 2 + scale * (labels[i].x - (x_lo + x_hi) / 2),
-                      p.height / 2 - scale * (labels[i].y - (y_lo + y_hi) / 2) + 4, "place mid",
+            draw_text(&p, p.width / 2 + scale * (labels[i].x - (x_lo / 2 + x_hi / 2)),
+                      p.height / 2 - scale * (labels[i].y - (y_lo / 2 + y_hi / 2)) + 4, "place mid",
                       labels[i].words);
     }
     plot_end(&p);

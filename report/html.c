@@ -161,7 +161,7 @@ struct number number_count(double n)
 {
     struct number number;
 
-    if (isnan(n))
+    if (!isfinite(n))
         return dash();
     if (fabs(n) < 1e15)
         return grouped(n);
@@ -176,7 +176,7 @@ struct number number_share(double share)
     struct number number;
     int decimals = 1;
 
-    if (isnan(share))
+    if (!isfinite(share))
         return dash();
     if (percent > 0 && percent < 0.01) {
         snprintf(number.s, sizeof(number.s), "%sunder 0.01" NBSP "%%", sign);
@@ -202,7 +202,7 @@ struct number number_value(double x)
     struct number number;
     int decimals = size < 0.01 ? 4 : size < 0.1 ? 3 : size < 10 ? 2 : size < 100 ? 1 : 0;
 
-    if (isnan(x))
+    if (!isfinite(x))
         return dash();
     if (size == 0)
         return (struct number){"0"};
@@ -219,7 +219,7 @@ struct number number_score(double x)
 {
     struct number number;
 
-    if (isnan(x) || fabs(x) >= 10)
+    if (!(fabs(x) < 10))
         return number_value(x);
     snprintf(number.s, sizeof(number.s), "%s%.2f", x <= -0.005 ? MINUS : "", fabs(x));
     return number;

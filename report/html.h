@@ -81,7 +81,7 @@ struct number {
     char s[40]; /* safe in HTML */
 };
 
-struct number number_count(double n);     /* 1,234; a dash for NaN */
+struct number number_count(double n);     /* 1,234; a dash for what is not finite */
 struct number number_share(double share); /* 69.3 %; "under 0.01 %" */
 struct number number_value(double x);     /* 0.62, 12.3, 1,234: three digits that matter */
 struct number number_score(double x);     /* 0.62, 0.07: what lies between -1 and 1 */

@@ -41,8 +41,9 @@ def main(output, style, script, timeline, *uplot):
         files["page_uplot_script"] = ("/* uPlot\n" + licence.replace("*/", "* /") + "*/\n" +
                                       uplot_script)
     for name, text in files.items():
-        if "</" + ("style" if "style" in name else "script") in text.lower() or "<!--" in text:
-            sys.exit(f"page_files.py: {name} holds the end of its own element")
+        # Any of these would end the element early or change how its end is looked for.
+        if any(part in text.lower() for part in ("</style", "</script", "<script", "<!--")):
+            sys.exit(f"page_files.py: {name} holds a tag of its own element")
     policy = "; ".join([
         "default-src 'none'",
         "style-src " + " ".join(source(files[n]) for n in files if "style" in n and files[n]),

@@ -2,7 +2,7 @@
  * report/timeline.js - the batches of a curriculum, zoomable: uPlot in place of the drawings.
  *
  * Every <div class="timeline"> holds the drawings that are always there and, as JSON in a
- * <script type="application/json">, the numbers they were made from:
+ * JSON script element, the numbers they were made from:
  *
  *     {"batch": [0, 1, ..], "per_point": 1, "difficulty": [..], "low": [..], "high": [..],
  *      "entropy": [..], "clusters": [..], "quality": [..]}
