@@ -156,8 +156,10 @@ static enum status find_dropped_source(struct audit *audit, size_t source,
         return STATUS_OK;
     append_name(audit, source, &name);
     st = text_check(&name, err);
-    if (st)
+    if (st) {
+        text_release(&name);
         return st;
+    }
     finding = findings_add(
         &audit->findings, FINDING_DROPPED_SOURCE, severity_of(stage),
         (double)dropped / (double)total,

@@ -4,6 +4,7 @@
 #include "curator/histogram.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -45,35 +46,51 @@ static bool find_range(const double *values, size_t n, double *low, double *high
     return *low <= *high;
 }
 
-static void init_steps(struct histogram *h, double first, double last, double step)
+/* Edges first * step to last * step. False where doubles are too coarse for that. */
+static bool init_steps(struct histogram *h, double first, double last, double step)
 {
+    /* Steps below 1 are one whole number's part: 3 / 10 is 0.3, where 3 * 0.1 is not. */
+    double parts = step < 1 ? round(1 / step) : 0;
+
+    /* In this form infinite and undefined numbers are refused too. */
+    if (!(last - first >= 1 && last - first <= HISTOGRAM_BINS_MAX))
+        return false;
     *h = (struct histogram){.n_bins = (size_t)(last - first)};
-    for (size_t i = 0; i <= h->n_bins; i++)
-        h->edges[i] = (first + (double)i) * step;
+    for (size_t i = 0; i <= h->n_bins; i++) {
+        h->edges[i] = parts > 0 ? (first + (double)i) / parts : (first + (double)i) * step;
+        if (!isfinite(h->edges[i]) || (i > 0 && !(h->edges[i - 1] < h->edges[i])))
+            return false;
+    }
+    return true;
+}
+
+/* One bin, from the lowest value to the highest, or around the only one, however large it is. */
+static void init_one(struct histogram *h, double low, double high)
+{
+    *h = (struct histogram){.n_bins = 1, .edges = {low, high}};
+    if (low < high)
+        return;
+    h->edges[0] = low == 0 ? -0.5 : low - fabs(low) / 2;
+    h->edges[1] = low == 0 ? 0.5 : low + fmin(fabs(low) / 2, DBL_MAX - fabs(low));
+    if (!(h->edges[0] < h->edges[1])) {
+        h->edges[0] = nextafter(low, -INFINITY);
+        h->edges[1] = nextafter(low, INFINITY);
+    }
 }
 
 void histogram_init_for(struct histogram *h, const double *values, size_t n, size_t bins)
 {
-    double low, high, step, first, last;
+    double low, high, step;
 
     assert(bins > 0 && bins + 2 <= HISTOGRAM_BINS_MAX);
     if (!find_range(values, n, &low, &high)) {
         histogram_init(h, 0, 1, 1);
         return;
     }
-    step = round_up(fmax((high - low) / (double)bins, fabs(high) * 1e-9));
-    if (low == high) { /* one bin around it, however large it is */
-        step = low == 0 ? 1 : fabs(low);
-        histogram_init(h, low - step / 2, low + step / 2, 1);
-        return;
-    }
-    first = floor(low / step);
-    last = ceil(high / step);
-    if (!isfinite(step) || last - first > HISTOGRAM_BINS_MAX || last <= first) {
-        histogram_init(h, low, nextafter(high, INFINITY), bins);
-        return;
-    }
-    init_steps(h, first, last, step);
+    step = low < high ? round_up(fmax((high - low) / (double)bins, fabs(high) * 1e-9)) : NAN;
+    if (!init_steps(h, floor(low / step), ceil(high / step), step) || h->edges[0] > low ||
+        h->edges[h->n_bins] < high)
+        init_one(h, low, high);
 }
 
 void histogram_init_for_counts(struct histogram *h, const double *values, size_t n, size_t bins)
@@ -88,7 +105,8 @@ void histogram_init_for_counts(struct histogram *h, const double *values, size_t
     step = round_up(fmax(1, (high + 1 - low) / (double)bins));
     if (step == 2.5)
         step = 5;
-    init_steps(h, floor(low / step), floor(high / step) + 1, step);
+    if (!init_steps(h, floor(low / step), floor(high / step) + 1, step))
+        init_one(h, low, high);
 }
 
 void histogram_add(struct histogram *h, double x)

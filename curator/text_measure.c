@@ -222,7 +222,7 @@ static void scan_characters(struct scan *scan, const unsigned char *s, size_t n)
         bool letter = is_letter(c);
         size_t run;
 
-        /* "é" shown as two characters, "€" as three. */
+        /* One character shown as the two or three bytes that it is made of. */
         if (wait && is_continuation(c)) {
             waited++;
             if (--wait == 0)

@@ -149,6 +149,7 @@ void audit_sample_init(struct audit_sample *sample, size_t n, uint32_t size)
     make_plan(run, n, size);
     sample->audit.run = run;
     rank_sources(&sample->audit, n);
+    assert_int_equal(audit_measure_texts(&sample->audit, NULL), STATUS_OK);
 }
 
 void audit_sample_forget_vectors(struct audit_sample *sample)

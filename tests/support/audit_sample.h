@@ -25,7 +25,7 @@ struct audit_sample {
     struct recipe recipe;
     struct run_folder folder;
     struct run run;
-    struct audit audit; /* of that run; sources are ranked */
+    struct audit audit; /* of that run; sources are ranked, texts measured */
 };
 
 /* Batches of `size` rows, the last one as short as it must be. */
