@@ -20,6 +20,13 @@ static bool moved(const struct json *distribution)
     return member_number(distribution, "psi") > (isnan(limit) ? PSI_LIMIT : limit);
 }
 
+static const char *moved_words(const struct json *distribution)
+{
+    if (moved(distribution))
+        return "moved";
+    return member_number(distribution, "psi") > 0 ? "hardly moved" : "the same";
+}
+
 static void reading(struct text *out, const struct json *section)
 {
     const struct json *rows = json_member(section, "rows");
@@ -48,8 +55,30 @@ static void reading(struct text *out, const struct json *section)
     if (json_length(distributions) == 0)
         text_append(out, " nothing can be compared");
     else if (n == 0)
-        text_append(out, " no distribution moved beyond chance and custom");
+        text_append(out, " no distribution moved");
     text_append(out, ".");
+}
+
+static const char *name_of(const struct json *distribution)
+{
+    static const struct {
+        const char *name, *words;
+    } table[] = {
+        {"words", "Words of a prompt"},
+        {"tokens", "Tokens of a prompt"},
+        {"quality", "Quality"},
+        {"difficulty", "Difficulty"},
+        {"pass_rate", "Pass rate"},
+        {"recon", "Reconstruction error"},
+        {"active_latents", "Latents a sample"},
+    };
+    const char *name = member_string(distribution, "name");
+
+    for (size_t i = 0; name && i < sizeof(table) / sizeof(*table); i++) {
+        if (strcmp(name, table[i].name) == 0)
+            return table[i].words;
+    }
+    return name ? name : "";
 }
 
 static void append_distribution(struct page *page, const struct json *distribution)
@@ -59,20 +88,17 @@ static void append_distribution(struct page *page, const struct json *distributi
     size_t n_before = json_numbers(json_member(distribution, "before"), before, BINS_MAX);
     size_t n_after = json_numbers(json_member(distribution, "after"), after, BINS_MAX);
     double psi = member_number(distribution, "psi");
-    const char *name = member_string(distribution, "name");
     char sentence[96];
 
     if (n < 2 || n_before != n - 1 || n_after != n - 1)
         return;
     snprintf(sentence, sizeof(sentence), "PSI %s: %s", number_value(psi).s,
-             moved(distribution) ? "moved" : "hardly moved");
-    figure_begin(page, name ? name : "", isnan(psi) ? "" : sentence);
-    chart_shift(page, &(struct shift){.width = CHART_HALF,
-                                      .x_title = name ? name : "",
-                                      .edges = edges,
-                                      .before = before,
-                                      .after = after,
-                                      .n = n - 1});
+             moved_words(distribution));
+    figure_begin(page, name_of(distribution), isnan(psi) ? "" : sentence);
+    chart_shift(
+        page,
+        &(struct shift){
+            .width = CHART_HALF, .edges = edges, .before = before, .after = after, .n = n - 1});
     figure_end(page);
 }
 
@@ -81,8 +107,8 @@ static void append_distributions(struct page *page, const struct json *distribut
     if (json_length(distributions) == 0)
         return;
     page_heading(page, "Distributions");
-    text_append(&page->out, "<p>The bins are tenths of the earlier data: what has not moved is a "
-                            "row of equal bars.</p>\n");
+    text_append(&page->out, "<p>Each bin holds about a tenth of the earlier data, where values "
+                            "repeat too often more.</p>\n");
     page_columns_begin(page);
     for (size_t i = 0; i < json_length(distributions); i++)
         append_distribution(page, json_element(distributions, i));
@@ -109,8 +135,7 @@ static void append_sources(struct page *page, const struct json *sources)
         return;
     page_heading(page, "The mix of sources");
     if (!isnan(psi))
-        text_appendf(&page->out, "<p>PSI %s: %s.</p>\n", number_value(psi).s,
-                     moved(sources) ? "moved" : "hardly moved");
+        text_appendf(&page->out, "<p>PSI %s: %s.</p>\n", number_value(psi).s, moved_words(sources));
     table_begin(&table, page, "Shares of the sources before and now", columns, 4);
     for (size_t i = 0; i < json_length(each) && table_row(&table); i++) {
         const struct json *source = json_element(each, i);
@@ -131,7 +156,20 @@ static void append_sources(struct page *page, const struct json *sources)
     table_end(&table);
 }
 
-static void append_numbers(struct page *page, const struct json *numbers)
+enum numbers {
+    NUMBERS_ALIKE, /* or not known on both sides */
+    NUMBERS_DIFFERENT,
+};
+
+static enum numbers kind_of(const struct json *number)
+{
+    double before = member_number(number, "before"), after = member_number(number, "after");
+
+    return before < after || before > after ? NUMBERS_DIFFERENT : NUMBERS_ALIKE;
+}
+
+static void append_some_numbers(struct page *page, const struct json *numbers, enum numbers kind,
+                                const char *caption)
 {
     static const struct column columns[] = {{"Measure", COLUMN_TEXT},
                                             {"Before", COLUMN_NUMBER},
@@ -139,14 +177,15 @@ static void append_numbers(struct page *page, const struct json *numbers)
                                             {"Change", COLUMN_NUMBER}};
     struct table table;
 
-    if (json_length(numbers) == 0)
-        return;
-    page_heading(page, "Numbers");
-    table_begin(&table, page, "Measures of both reports", columns, 4);
-    for (size_t i = 0; i < json_length(numbers) && table_row(&table); i++) {
+    table_begin(&table, page, caption, columns, 4);
+    for (size_t i = 0; i < json_length(numbers); i++) {
         const struct json *number = json_element(numbers, i);
         double before = member_number(number, "before"), after = member_number(number, "after");
 
+        if (kind_of(number) != kind)
+            continue;
+        if (!table_row(&table))
+            break;
         table_name(&table, json_member(number, "name"));
         table_plain(&table, before);
         table_plain(&table, after);
@@ -155,6 +194,25 @@ static void append_numbers(struct page *page, const struct json *numbers)
         table_cell_end(&table);
     }
     table_end(&table);
+}
+
+static void append_numbers(struct page *page, const struct json *numbers)
+{
+    size_t n = json_length(numbers), different = 0;
+
+    for (size_t i = 0; i < n; i++)
+        different += kind_of(json_element(numbers, i)) == NUMBERS_DIFFERENT;
+    if (n == 0)
+        return;
+    page_heading(page, "Numbers");
+    if (different > 0)
+        append_some_numbers(page, numbers, NUMBERS_DIFFERENT, "Measures that differ");
+    if (different == n)
+        return;
+    page_fold_begin(page, "Measures that are the same, or not known on both sides",
+                    (double)(n - different));
+    append_some_numbers(page, numbers, NUMBERS_ALIKE, "Measures that do not differ");
+    page_fold_end(page);
 }
 
 static void append_latents(struct page *page, const struct json *latents)

@@ -4,65 +4,101 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
-#include "base/mem.h"
 #include "report/chart.h"
 #include "report/sections.h"
 
 /* Shown at once; the others are folded away. */
 #define HITS_OPEN 6
 
+static double share_hit(const struct json *benchmark)
+{
+    double items = member_number(benchmark, "items");
+
+    return items > 0 ? member_number(benchmark, "items_hit") / items : NAN;
+}
+
 static void reading(struct text *out, const struct json *section)
 {
     const struct json *against = json_member(section, "against"), *worst = NULL;
-    double rows = member_number(section, "rows"), worst_share = 0;
+    double rows = member_number(section, "rows"), hit = member_number(section, "rows_hit");
+    double chance = member_number(section, "rows_likely_false"), worst_share = 0;
 
     for (size_t i = 0; i < json_length(against); i++) {
-        const struct json *benchmark = json_element(against, i);
-        double share = member_number(benchmark, "items_hit") / member_number(benchmark, "items");
+        double share = share_hit(json_element(against, i));
 
         if (share > worst_share) {
             worst_share = share;
-            worst = benchmark;
+            worst = json_element(against, i);
         }
     }
-    if (!(rows > 0)) {
-        text_appendf(out, "No row shares %s words in a row with a benchmark.",
-                     number_count(member_number(section, "ngram")).s);
+    chance = chance > 0 ? chance : 0;
+    if (!(hit > 0)) {
+        text_appendf(out, "None of %s rows shares %s words in a row with a benchmark.",
+                     number_count(rows).s, number_count(member_number(section, "ngram")).s);
         return;
     }
-    text_appendf(out, "<b>%s</b> %s text with a benchmark", number_count(rows).s,
-                 rows == 1 ? "row shares" : "rows share");
-    if (worst) {
-        text_append(out, json_length(against) > 1 ? ": the worst is " : ": ");
-        html_name(out, json_member(worst, "name"));
-        text_appendf(out, ", of which %s of %s items are in your data",
-                     number_count(member_number(worst, "items_hit")).s,
-                     number_count(member_number(worst, "items")).s);
+    if (hit > chance) {
+        text_appendf(out, "<b>%s</b> of %s rows %s text of a benchmark",
+                     number_count(hit - chance).s, number_count(rows).s,
+                     hit - chance == 1 ? "holds" : "hold");
+        if (worst) {
+            text_append(out, json_length(against) > 1 ? "; the worst is " : ": ");
+            html_name(out, json_member(worst, "name"));
+            text_appendf(out, ", %s of its %s items",
+                         number_count(member_number(worst, "items_hit")).s,
+                         number_count(member_number(worst, "items")).s);
+        }
+    } else {
+        text_append(out, "No row holds an item of a benchmark");
     }
+    if (chance > 0)
+        text_appendf(out, "; %s match%s one only by chance or boilerplate", number_count(chance).s,
+                     chance == 1 ? "es" : "");
     text_append(out, ".");
+}
+
+static void append_verdict(struct text *out, const struct json *benchmark)
+{
+    static const struct {
+        const char *verdict, *html;
+    } table[] = {
+        {"leaked", "<span class=\"chip bad\">leaked</span>"},
+        {"partial", "<span class=\"chip doubt\">in part</span>"},
+        {"likely_false", "by chance"},
+        {"clean", "clean"},
+    };
+    const char *verdict = member_string(benchmark, "verdict");
+
+    for (size_t i = 0; verdict && i < sizeof(table) / sizeof(*table); i++) {
+        if (strcmp(verdict, table[i].verdict) == 0)
+            text_append(out, table[i].html);
+    }
 }
 
 static void append_table(struct page *page, const struct json *against)
 {
     static const struct column columns[] = {
-        {"Benchmark", COLUMN_TEXT},       {"Items", COLUMN_NUMBER},
-        {"Items found", COLUMN_NUMBER},   {"Share of items", COLUMN_NUMBER},
-        {"Rows of yours", COLUMN_NUMBER},
+        {"Benchmark", COLUMN_TEXT},   {"", COLUMN_TEXT},
+        {"Items", COLUMN_NUMBER},     {"Found", COLUMN_NUMBER},
+        {"Your rows", COLUMN_NUMBER}, {"Likely false", COLUMN_NUMBER},
     };
     struct table table;
 
-    table_begin(&table, page, "Benchmarks and what of them was found", columns, 5);
+    table_begin(&table, page, "Items of each benchmark, and rows of yours that match one", columns,
+                6);
     for (size_t i = 0; i < json_length(against) && table_row(&table); i++) {
         const struct json *benchmark = json_element(against, i);
-        double items = member_number(benchmark, "items");
-        double hit = member_number(benchmark, "items_hit");
 
         table_name(&table, json_member(benchmark, "name"));
-        table_count(&table, items);
-        table_count(&table, hit);
-        table_share(&table, items > 0 ? hit / items : NAN);
+        table_cell_begin(&table);
+        append_verdict(&page->out, benchmark);
+        table_cell_end(&table);
+        table_count(&table, member_number(benchmark, "items"));
+        table_count(&table, member_number(benchmark, "items_hit"));
         table_count(&table, member_number(benchmark, "rows_hit"));
+        table_count(&table, member_number(benchmark, "rows_likely_false"));
     }
     table_end(&table);
 }
@@ -81,29 +117,26 @@ static void append_benchmarks(struct page *page, const struct json *against)
 
         if (!(items > 0) || !(hit >= 0))
             continue;
-        snprintf(notes[n], sizeof(notes[n]), "(%s of %s items)", number_count(hit).s,
+        snprintf(notes[n], sizeof(notes[n]), "%s of %s items", number_count(hit).s,
                  number_count(items).s);
         bars[n] = (struct bar){name ? name : "", hit / items, notes[n]};
         n++;
     }
     if (n > 0) {
         figure_begin(page, "Items found, by benchmark",
-                     "the share of each benchmark's items whose words occur in a row of yours");
+                     "the share of each benchmark that is in your data");
         chart_bars(page, CHART_WIDE, AXIS_SHARE, bars, n);
-        figure_table_begin(page);
-        append_table(page, against);
-        figure_table_end(page);
         figure_end(page);
-    } else if (json_length(against) > 0) {
-        append_table(page, against);
     }
+    if (json_length(against) > 0)
+        append_table(page, against);
 }
 
 /* The item looks like a sample that has nothing but its text. */
 static void append_item(struct page *page, const struct json *hit)
 {
     const struct json *text = json_member(hit, "item_text");
-    double item = member_number(hit, "item");
+    double item = member_number(hit, "item"), clipped = member_number(hit, "item_clipped");
     size_t n;
     const char *s = json_string(text, &n);
 
@@ -118,6 +151,9 @@ static void append_item(struct page *page, const struct json *hit)
         text_append(&page->out, "<p class=\"text\">");
         html_marked(&page->out, s, n, json_member(json_member(hit, "spans"), "item"));
         text_append(&page->out, "</p>\n");
+        if (clipped > 0)
+            text_appendf(&page->out, "<p class=\"clipped\">%s more bytes</p>\n",
+                         number_count(clipped).s);
     } else {
         text_append(&page->out, "<p class=\"none\">Its text is not shown.</p>\n");
     }
@@ -135,7 +171,7 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
     text_append(&page->out, "<p>Marked are the words that both have.</p>\n");
     for (size_t i = 0; i < n; i++) {
         const struct json *hit = json_element(hits, i);
-        double shared = member_number(hit, "shared");
+        double shared = member_number(hit, "shared"), covered = member_number(hit, "covered");
         size_t mark;
 
         if (i == HITS_OPEN) {
@@ -146,9 +182,13 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
         text_append(&page->out, "<div class=\"pair\"><p class=\"pair-head\"><b>");
         html_name(&page->out, json_member(hit, "benchmark"));
         text_append(&page->out, "</b>");
-        if (shared > 0)
-            text_appendf(&page->out, " %s %s of %s words shared", number_count(shared).s,
-                         shared == 1 ? "run" : "runs", number_count(ngram).s);
+        if (shared > 1 || (shared > 0 && isnan(covered)))
+            text_appendf(&page->out, " <span>%s %s of %s words shared</span>",
+                         number_count(shared).s, shared == 1 ? "run" : "runs",
+                         number_count(ngram).s);
+        if (covered > 0)
+            text_appendf(&page->out, " <span>%s of what only this item says</span>",
+                         number_share(covered).s);
         if (json_bool(json_member(hit, "likely_false")))
             text_append(&page->out,
                         " <span class=\"chip doubt\">likely false: look before you drop "

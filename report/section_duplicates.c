@@ -72,11 +72,13 @@ static void append_kinds(struct page *page, const struct json *section)
         const struct json *kind = json_member(section, kinds[i].name);
         const char *threshold = kinds[i].threshold;
 
-        if (json_type(kind) != JSON_OBJECT || !table_row(&table))
-            continue;
+        if (!table_row(&table))
+            break;
         table_cell_begin(&table);
         text_append(&page->out, kinds[i].row);
-        if (threshold && !isnan(member_number(kind, threshold)))
+        if (json_type(kind) != JSON_OBJECT)
+            text_append(&page->out, " <small>not looked for</small>");
+        else if (threshold && !isnan(member_number(kind, threshold)))
             text_appendf(&page->out, " <small>%s from %s</small>", threshold,
                          number_value(member_number(kind, threshold)).s);
         table_cell_end(&table);
@@ -128,31 +130,34 @@ static void append_sizes(struct page *page, const struct json *sizes)
                      number_count(last).s);
         else
             snprintf(names[i], sizeof(names[i]), "over %s", number_count(last / 2).s);
-        snprintf(notes[i], sizeof(notes[i]), "%s, %s rows", groups[i] == 1 ? "group" : "groups",
-                 number_count(rows[i]).s);
+        snprintf(notes[i], sizeof(notes[i]), "%s rows", number_count(rows[i]).s);
         bars[i] = (struct bar){names[i], groups[i], groups[i] > 0 ? notes[i] : NULL};
     }
-    figure_begin(page, "Groups by size", "how many rows a group holds, and how many such groups");
+    figure_begin(page, "Groups by size",
+                 "how many groups there are of each size, and the rows in them");
     chart_bars(page, CHART_WIDE, AXIS_COUNT, bars, n);
     figure_end(page);
 }
 
 static void append_sources(struct page *page, const struct json *list)
 {
-    static const struct column columns[] = {
-        {"Source", COLUMN_TEXT}, {"And", COLUMN_TEXT}, {"Rows shared", COLUMN_NUMBER}};
+    static const struct column columns[] = {{"Rows of", COLUMN_TEXT},
+                                            {"With a copy in", COLUMN_TEXT},
+                                            {"Rows", COLUMN_NUMBER},
+                                            {"Share of the first", COLUMN_NUMBER}};
     struct table table;
 
     if (json_length(list) == 0)
         return;
-    page_heading(page, "Sources that hold the same rows");
-    table_begin(&table, page, "Rows that two sources share", columns, 3);
+    page_heading(page, "Copies across sources");
+    table_begin(&table, page, "Exact and near copies across sources", columns, 4);
     for (size_t i = 0; i < json_length(list) && table_row(&table); i++) {
         const struct json *pair = json_element(list, i);
 
         table_name(&table, json_member(pair, "a"));
         table_name(&table, json_member(pair, "b"));
         table_count(&table, member_number(pair, "rows"));
+        table_share(&table, member_number(pair, "share"));
     }
     table_end(&table);
 }

@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "report/chart.h"
 #include "report/sections.h"
@@ -20,12 +21,14 @@ static void reading(struct text *out, const struct json *section)
         text_appendf(out, ", of which <b>%s</b> could not be read", number_count(malformed).s);
     for (size_t i = 0; i < json_length(map); i++) {
         const struct json *field = json_element(map, i);
+        const char *name = member_string(field, "field");
 
-        if (!member_string(field, "path") || found == 4)
+        /* The two that decide what all else means. */
+        if (!name || !member_string(field, "path") ||
+            (strcmp(name, "prompt") != 0 && strcmp(name, "answer") != 0))
             continue;
         text_append(out, found++ ? ", " : "; ");
-        html_name(out, json_member(field, "field"));
-        text_append(out, " is <code>");
+        text_appendf(out, "%s is read from <code>", name);
         html_name(out, json_member(field, "path"));
         text_append(out, "</code>");
     }
@@ -84,8 +87,11 @@ static void append_types(struct text *out, const struct json *types)
     }
 }
 
-static void append_columns(struct page *page, const struct json *list)
+static void append_columns(struct page *page, const struct json *section)
 {
+    const struct json *list = json_member(section, "columns");
+    double of = member_number(section, "columns_of");
+    double beyond = member_number(section, "columns_beyond");
     static const struct column columns[] = {
         {"Member", COLUMN_TEXT}, {"Types", COLUMN_TEXT}, {"", COLUMN_TEXT}};
     struct table table;
@@ -93,6 +99,9 @@ static void append_columns(struct page *page, const struct json *list)
     if (json_length(list) == 0)
         return;
     page_fold_begin(page, "All members of the rows, with their types", (double)json_length(list));
+    if (of < member_number(section, "rows"))
+        text_appendf(&page->out, "<p class=\"left-out\">Counted in %s rows, evenly spaced.</p>\n",
+                     number_count(of).s);
     table_begin(&table, page, "Members of the rows and the types of their values", columns, 3);
     for (size_t i = 0; i < json_length(list) && table_row(&table); i++) {
         const struct json *column = json_element(list, i), *types = json_member(column, "types");
@@ -112,6 +121,9 @@ static void append_columns(struct page *page, const struct json *list)
         table_cell_end(&table);
     }
     table_end(&table);
+    if (beyond > 0)
+        text_appendf(&page->out, "<p class=\"left-out\">And %s values of further members.</p>\n",
+                     number_count(beyond).s);
     page_fold_end(page);
 }
 
@@ -144,6 +156,7 @@ static void append_length(struct page *page, const struct json *length, const ch
 {
     const struct json *summary = json_member(length, "summary");
     double p5 = member_number(summary, "p5"), p95 = member_number(summary, "p95");
+    double above = member_number(length, "above");
     char sentence[128] = "";
 
     if (json_type(length) != JSON_OBJECT)
@@ -156,6 +169,10 @@ static void append_length(struct page *page, const struct json *length, const ch
         page, json_member(length, "histogram"),
         (struct histogram){
             .width = CHART_HALF, .x_kind = AXIS_COUNT, .y_kind = AXIS_COUNT, .x_title = unit});
+    if (above > 0)
+        text_appendf(&page->out,
+                     "<p class=\"left-out\">%s longer %s at the right of the chart.</p>\n",
+                     number_count(above).s, above == 1 ? "one is" : "ones are");
     append_summary(page, summary, unit);
     figure_end(page);
 }
@@ -199,39 +216,46 @@ static void append_sources(struct page *page, const struct json *section)
                      number_count(beyond).s);
 }
 
-static void append_problems(struct page *page, const struct json *problems)
+static void append_problems(struct page *page, const struct json *section)
 {
-    static const struct column columns[] = {{"Row", COLUMN_TEXT}, {"Problem", COLUMN_TEXT}};
+    static const struct column columns[] = {
+        {"Problem", COLUMN_TEXT}, {"Rows", COLUMN_NUMBER}, {"The first", COLUMN_NUMBER}};
+    const struct json *problems = json_member(section, "problems");
+    double beyond = member_number(section, "problems_beyond");
     struct table table;
 
     if (json_length(problems) == 0)
         return;
     page_heading(page, "Rows that could not be read");
-    table_begin(&table, page, "The first of them, and why", columns, 2);
+    table_begin(&table, page, "Why, and where it happened first", columns, 3);
     for (size_t i = 0; i < json_length(problems) && table_row(&table); i++) {
         const struct json *problem = json_element(problems, i);
         size_t n;
         const char *s = json_string(json_member(problem, "problem"), &n);
 
-        table_count(&table, member_number(problem, "row"));
         table_cell_begin(&table);
         if (s)
             html_line(&page->out, s, n, 200);
         table_cell_end(&table);
+        table_count(&table, member_number(problem, "rows"));
+        table_count(&table, member_number(problem, "row"));
     }
     table_end(&table);
+    if (beyond > 0)
+        text_appendf(&page->out, "<p class=\"left-out\">And %s rows with other problems.</p>\n",
+                     number_count(beyond).s);
 }
 
 static void body(struct page *page, const struct json *section)
 {
     append_map(page, section);
-    append_columns(page, json_member(section, "columns"));
+    append_columns(page, section);
     page_columns_begin(page);
     append_length(page, json_member(section, "length"), "Length of the prompts", "words");
     append_length(page, json_member(section, "tokens"), "Length in tokens", "tokens");
     page_columns_end(page);
     append_sources(page, section);
-    append_problems(page, json_member(section, "problems"));
+    append_problems(page, section);
     page_samples(page, "Rows that look odd", json_member(section, "odd"));
 }
 

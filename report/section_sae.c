@@ -81,6 +81,8 @@ static void append_tiles(struct page *page, const struct json *section)
     double dead = member_number(section, "dead"), dense = member_number(section, "dense");
     double silent = member_number(section, "silent");
     double norm = member_number(section, "norm_median"), sink = member_number(sinks, "share");
+    double expected = member_number(section, "norm_expected");
+    double rejected = member_number(section, "rejected"), empty = member_number(section, "empty");
     char note[96];
 
     page_tiles_begin(page);
@@ -92,8 +94,13 @@ static void append_tiles(struct page *page, const struct json *section)
     snprintf(note, sizeof(note), "of %s", number_count(d_sae).s);
     tile(page, number_count(silent), silent, "silent in your data", d_sae > 0 ? note : NULL);
     snprintf(note, sizeof(note), "%s left out", number_count(member_number(sinks, "tokens")).s);
-    tile(page, number_share(sink), sink, "sink tokens", note);
-    tile(page, number_value(norm), norm, "median norm", NULL);
+    tile(page, number_share(sink), sink, "sink tokens", sink > 0 ? note : NULL);
+    snprintf(note, sizeof(note), "%s in training", number_value(expected).s);
+    tile(page, number_value(norm), norm, "median norm", isnan(expected) ? NULL : note);
+    if (rejected > 0)
+        page_tile(page, number_count(rejected).s, "vectors rejected", NULL);
+    if (empty > 0)
+        page_tile(page, number_count(empty).s, "without a latent", "samples");
     page_tiles_end(page);
 }
 
@@ -132,21 +139,25 @@ static void append_charts(struct page *page, const struct json *section)
     page_columns_end(page);
 }
 
-static const char *why_words(const char *why)
+/* Why the latent is here. */
+static void append_why(struct text *out, const struct json *card)
 {
-    static const struct {
-        const char *why, *words;
-    } table[] = {
-        {"densest", "fires most often"},
-        {"difficulty", "weighs on difficulty"},
-        {"quality", "weighs on quality"},
-    };
+    const char *why = member_string(card, "why");
+    double weight = member_number(card, "weight"), cluster = member_number(card, "cluster");
 
-    for (size_t i = 0; why && i < sizeof(table) / sizeof(*table); i++) {
-        if (strcmp(why, table[i].why) == 0)
-            return table[i].words;
+    if (!why)
+        return;
+    text_append(out, " <span class=\"chip\">");
+    if (strcmp(why, "densest") == 0) {
+        text_append(out, "among the densest");
+    } else if (strcmp(why, "cluster") == 0 && !isnan(cluster)) {
+        text_appendf(out, "sets cluster %s apart", number_count(cluster).s);
+    } else {
+        html_line(out, why, strlen(why), HTML_NAME_WIDTH);
+        if (!isnan(weight))
+            text_appendf(out, " %s%s", weight > 0 ? "+" : "", number_value(weight).s);
     }
-    return NULL;
+    text_append(out, "</span>");
 }
 
 /* The samples with the highest values: number, bar, and the text beside them. */
@@ -184,20 +195,13 @@ static void append_top(struct page *page, const struct json *top)
 static bool append_card(struct page *page, const struct json *card)
 {
     struct text *out = &page->out;
-    const char *why = member_string(card, "why"), *words = why_words(why);
     double share = member_number(card, "share"), rows = member_number(card, "rows");
     double mean = member_number(card, "mean"), max = member_number(card, "max");
     size_t mark = out->length;
 
     text_append(out, "<article class=\"latent\">\n<h4>");
     page_latent(out, card);
-    if (words)
-        text_appendf(out, " <span class=\"chip\">%s</span>", words);
-    else if (why) {
-        text_append(out, " <span class=\"chip\">");
-        html_line(out, why, strlen(why), 40);
-        text_append(out, "</span>");
-    }
+    append_why(out, card);
     text_append(out, "</h4>\n");
     text_appendf(out,
                  "<p class=\"latent-facts\">density <b>%s</b> &middot; %s samples &middot; "

@@ -13,14 +13,17 @@ static void contamination_says_which_benchmark_suffers_most(void **state)
 
     (void)state;
     section_page(&html, "contamination",
-                 "{\"ngram\":13,\"rows\":57,\"against\":[" BENCHMARK "],\"hits\":[]}");
-    section_holds(&html, "<b>57</b> rows share text with a benchmark");
-    section_holds(&html, "the worst is math500.jsonl, of which 44 of 500 items are in your data");
+                 "{\"ngram\":13,\"rows\":9000,\"rows_hit\":60,\"rows_likely_false\":3,\"against\":"
+                 "[" BENCHMARK "],\"hits\":[]}");
+    section_holds(&html, "<b>57</b> of 9,000 rows hold text of a benchmark");
+    section_holds(&html,
+                  "the worst is math500.jsonl, 44 of its 500 items; 3 match one only by chance");
     section_holds(&html, "&lt;i&gt;.jsonl");
     section_lacks(&html, "<i>.jsonl");
     text_release(&html);
-    section_page(&html, "contamination", "{\"ngram\":13,\"rows\":0,\"against\":[" BENCHMARK "]}");
-    section_holds(&html, "No row shares 13 words in a row with a benchmark.");
+    section_page(&html, "contamination",
+                 "{\"ngram\":13,\"rows\":5,\"rows_hit\":0,\"against\":[" BENCHMARK "]}");
+    section_holds(&html, "None of 5 rows shares 13 words in a row with a benchmark.");
     text_release(&html);
 }
 

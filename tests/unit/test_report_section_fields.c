@@ -14,7 +14,7 @@ static void fields_says_what_was_read_from_where(void **state)
                  "null,\"present\":0,\"missing\":1000}],\"length\":{\"unit\":\"words\",\"summary\":"
                  "{\"p50\":52}}}");
     section_holds(&html, "<b>1,000</b> rows, of which <b>3</b> could not be read");
-    section_holds(&html, "prompt is <code>a&lt;b</code>");
+    section_holds(&html, "prompt is read from <code>a&lt;b</code>");
     section_holds(&html, "the median prompt has 52 words");
     section_holds(&html, "Guessed from names and types");
     section_holds(&html, "nothing fits");
