@@ -190,9 +190,7 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
             text_appendf(&page->out, " <span>%s of what only this item says</span>",
                          number_share(covered).s);
         if (json_bool(json_member(hit, "likely_false")))
-            text_append(&page->out,
-                        " <span class=\"chip doubt\">likely false: look before you drop "
-                        "it</span>");
+            text_append(&page->out, " <span class=\"chip doubt\">likely false</span>");
         text_append(&page->out, "</p>\n");
         page_columns_begin(page);
         page_sample(page, json_member(hit, "sample"), "your data",
