@@ -8,6 +8,15 @@
 #include "curator/pipeline.h"
 #include "curator/run.h"
 
+/*
+ * Labelled rows that a probe is fitted on. The elastic net takes some 6 s of one core for 5,000
+ * rows of 64 latents in 16,384, and minutes for 100,000; a rank correlation of 5,000 rows is known
+ * to
+ * +-0.03, which is as close as anybody reads it. Every labelled row is still held against its
+ * prediction.
+ */
+#define FIT_ROWS_MAX 5000
+
 enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
 {
     static const struct {
@@ -36,6 +45,7 @@ enum status pipeline_audit(const struct pipeline_config *config, const struct pi
         .workers = config->workers,
         .progress = config->progress,
         .progress_context = config->progress_context,
+        .fit_rows_max = FIT_ROWS_MAX,
     };
     struct audit audit = {
         .run = &run,
