@@ -465,7 +465,8 @@ static enum status find_uncalibrated(struct audit *audit, const struct label_che
 {
     const struct finding *f;
 
-    if (!label_check_is_off_scale(check))
+    /* Where all of it is length, a curve against length is all that can be off. */
+    if (!label_check_is_off_scale(check) || label_check_length(check) != LENGTH_FINE)
         return STATUS_OK;
     f = findings_add(&audit->findings, FINDING_UNCALIBRATED, FINDING_WARNING, NAN,
                      "Predictions put the samples in order but miss their values, so that limits "
@@ -548,7 +549,8 @@ enum status audit_difficulty(struct audit *audit, struct text *out, struct error
 {
     struct rewards rewards = count_rewards(audit->run);
     struct label_check check;
-    enum status st = label_check_make(&check, audit->run, LABEL_DIFFICULTY, err);
+    enum status st = label_check_make(&check, audit->run, LABEL_DIFFICULTY, audit->source_of,
+                                      audit->n_sources, err);
 
     if (st)
         return st;

@@ -171,7 +171,8 @@ enum status audit_quality(struct audit *audit, struct text *out, struct error *e
     struct rule_tally t = count_rule(run);
     struct label_check check;
     bool rule = run->quality.active && !isnan(run->quality_threshold);
-    enum status st = label_check_make(&check, run, LABEL_QUALITY, err);
+    enum status st =
+        label_check_make(&check, run, LABEL_QUALITY, audit->source_of, audit->n_sources, err);
 
     if (st)
         return st;

@@ -267,7 +267,11 @@ static enum status find_few(struct audit *audit, const struct label_check *check
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 
-/* Labels that a fit could make nothing of, or a score that was made elsewhere. */
+/*
+ * Labels that a fit could make nothing of, or a score that was made elsewhere. Of some hundred
+ * labels and thousands of latents a fit may miss what is there: difficulty, which most features
+ * know something of, is held to less than quality, where a rare defect may be all there is to see.
+ */
 static enum status find_unrelated(struct audit *audit, const struct label_check *check,
                                   enum label_kind kind, struct error *err)
 {
@@ -275,7 +279,9 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
     bool difficulty = kind == LABEL_DIFFICULTY;
     double rho = isnan(check->spearman) ? 0 : check->spearman;
     enum finding_code code = difficulty ? FINDING_DIFFICULTY_UNRELATED : FINDING_QUALITY_UNRELATED;
-    enum finding_severity severity = difficulty ? FINDING_PROBLEM : FINDING_WARNING;
+    bool many = check->distinct_predicted >= (difficulty ? 200 : 1000);
+    enum finding_severity severity = difficulty ? (many ? FINDING_PROBLEM : FINDING_WARNING)
+                                                : (many ? FINDING_WARNING : FINDING_NOTE);
     const struct finding *f;
 
     if (!is_fit(score))
@@ -308,7 +314,7 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 
-/* A run would refuse to order by it: better than chance, but not by enough. */
+/* Better than chance, but not by enough: a run refuses to order by it. */
 static enum status find_refused(struct audit *audit, struct error *err)
 {
     const struct probe_validation *v = &audit->run->difficulty.probe.validation;
@@ -329,25 +335,43 @@ static enum status find_refused(struct audit *audit, struct error *err)
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 
+/* There is something, or may be; whether it is enough is for whoever filters by it to say. */
+static enum status find_weak_quality(struct audit *audit, const struct label_check *check,
+                                     struct error *err)
+{
+    const struct finding *f =
+        findings_add(&audit->findings, FINDING_QUALITY_UNRELATED, FINDING_NOTE, NAN,
+                     "What the quality filter drops is not far from a random choice.",
+                     "More labels may help; or leave the quality filter out.", err,
+                     "Quality is predicted only weakly: Spearman %.2f%s", check->spearman,
+                     unseen(&audit->run->quality));
+
+    return f ? STATUS_OK : STATUS_NOMEM;
+}
+
+/* As in the log of a run. */
+#define WEAK_QUALITY 0.1
+
 enum status audit_label_findings(struct audit *audit, const struct label_check *check,
                                  enum label_kind kind, struct error *err)
 {
     const struct score *score = score_of(audit, kind);
     enum status st = find_length(audit, check, kind, err);
+    enum relation relation;
 
     if (st || check->n == 0 || (check->n_predicted == 0 && !check->constant && !score->skipped))
         return st;
     /* Length explains it all: that is the finding, and the proxy is refused for it. */
     if (label_check_length(check) != LENGTH_FINE)
         return STATUS_OK;
-    switch (check->constant || score->skipped ? RELATION_UNKNOWN : label_check_relation(check)) {
-    case RELATION_NONE:
+    relation = check->constant || score->skipped ? RELATION_UNKNOWN : label_check_relation(check);
+    if (relation == RELATION_NONE)
         return find_unrelated(audit, check, kind, err);
-    case RELATION_UNKNOWN:
+    if (relation == RELATION_UNKNOWN)
         return find_few(audit, check, kind, score->refused ? FINDING_WARNING : FINDING_NOTE, err);
-    default:
-        return score->refused ? find_refused(audit, err) : STATUS_OK;
-    }
+    if (kind == LABEL_QUALITY)
+        return check->spearman < WEAK_QUALITY ? find_weak_quality(audit, check, err) : STATUS_OK;
+    return score->refused ? find_refused(audit, err) : STATUS_OK;
 }
 
 /* What the labels of a row were before they were mapped to one scale. */

@@ -11,7 +11,6 @@
 /* See label_check.h. */
 #define Z_THERE 3.29
 #define Z_BOUND 2.33
-#define Z_HINT 1.64
 #define NEXT_TO_NONE 0.2
 
 static double standard_error(double rho, size_t n)
@@ -30,7 +29,9 @@ static enum relation relation_below(double rho, size_t n, double bound)
     at = atanh(r);
     if (at > Z_THERE * se)
         return RELATION_THERE;
-    return at < Z_HINT * se && at + Z_BOUND * se < atanh(bound) ? RELATION_NONE : RELATION_UNKNOWN;
+    if (at + Z_BOUND * se >= atanh(bound))
+        return RELATION_UNKNOWN;
+    return at < Z_BOUND * se ? RELATION_NONE : RELATION_WEAK;
 }
 
 enum relation relation_of(double rho, size_t n)
@@ -317,8 +318,28 @@ static enum status check_predictions(struct label_check *check, const struct run
     return STATUS_OK;
 }
 
+static enum status check_groups(struct label_check *check, const uint32_t *group_of,
+                                size_t n_groups, struct error *err)
+{
+    uint32_t *groups;
+    double z;
+    enum status st;
+
+    if (!group_of || n_groups < 2 || check->differs_by_group)
+        return STATUS_OK;
+    groups = mem_alloc(check->n, sizeof(*groups));
+    if (!groups)
+        return error_nomem(err);
+    for (size_t i = 0; i < check->n; i++)
+        groups[i] = group_of[check->rows[i]];
+    st = metrics_group_z(&z, check->labels, groups, check->n, n_groups, check->distinct, err);
+    check->differs_by_group = !st && z > Z_THERE;
+    mem_free(groups);
+    return st;
+}
+
 enum status label_check_make(struct label_check *check, const struct run *run, enum label_kind kind,
-                             struct error *err)
+                             const uint32_t *source_of, size_t n_sources, struct error *err)
 {
     const struct score *score = kind == LABEL_DIFFICULTY ? &run->difficulty : &run->quality;
     struct scratch s = {0};
@@ -343,6 +364,10 @@ enum status label_check_make(struct label_check *check, const struct run *run, e
         check->distinct = count_distinct(s.keys, check->n);
         st = check_length(check, run, &s, err);
     }
+    if (!st)
+        st = check_groups(check, run->cluster, run->clusters.k, err);
+    if (!st)
+        st = check_groups(check, source_of, n_sources, err);
     if (!st && score->fitted_on_the_same)
         take_validation(check, &score->probe.validation);
     else if (!st && score->unseen)
@@ -360,9 +385,10 @@ enum relation label_check_relation(const struct label_check *check)
     if (check->n_predicted == 0 || check->constant)
         return RELATION_UNKNOWN;
     relation = relation_of(check->spearman, check->distinct_predicted);
-    /* Labels that go with length belong to these rows, whatever the features say. */
-    if (relation == RELATION_NONE && relation_is_there(check->length_spearman, check->distinct))
-        return RELATION_UNKNOWN;
+    /* Labels that go with something belong to these rows, whatever the predictions say. */
+    if (relation == RELATION_NONE &&
+        (check->differs_by_group || relation_is_there(check->length_spearman, check->distinct)))
+        return RELATION_WEAK;
     return relation;
 }
 
@@ -436,6 +462,7 @@ static void judge_pass_rates(struct pass_rate_check *result)
         result->result = PASS_RATE_AGREES;
         break;
     case RELATION_NONE:
+    case RELATION_WEAK:
         result->result = PASS_RATE_UNRELATED;
         break;
     default:

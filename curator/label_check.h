@@ -8,12 +8,13 @@
  * own:
  *
  *     "there is a relation"      3.29 standard errors from none: chance in 1 of 2,000 data sets
- *     "there is next to none"    less than 0.2, at 2.33 standard errors (1 of 100), and not even
- *                                1.64 (1 of 20) above nothing; 0.2 is 4 % of the variance in ranks,
- *                                and what difficulty.min_spearman asks for by default
+ *     "there is next to none"    less than 0.2, and not above nothing, at 2.33 standard errors each
+ *                                (1 of 100); 0.2 is 4 % of the variance in ranks, and what
+ *                                difficulty.min_spearman asks for by default
  *
- * What meets neither is not known. Copies of a prompt are no evidence of their own: n in a standard
- * error is the number of distinct prompts.
+ * What is above nothing by less than 3.29 is weak, if it is surely below 0.2, or else not known:
+ * too few labels. Copies of a prompt are no evidence of their own: n in a standard error is the
+ * number of distinct prompts.
  */
 #ifndef CURATOR_LABEL_CHECK_H
 #define CURATOR_LABEL_CHECK_H
@@ -29,6 +30,7 @@
 enum relation {
     RELATION_UNKNOWN, /* too little to go by */
     RELATION_NONE,    /* next to none, or the other way round */
+    RELATION_WEAK,    /* perhaps something, but not much */
     RELATION_THERE,
 };
 
@@ -62,6 +64,8 @@ struct label_check {
                                 chance makes of it; NaN where not to scale */
     double miscalibration_z; /* how far from chance, in standard deviations */
     double label_sd;
+
+    bool differs_by_group; /* labels of some clusters, or sources, differ from those of others */
 };
 
 enum label_kind {
@@ -69,13 +73,19 @@ enum label_kind {
     LABEL_QUALITY,
 };
 
-/* Cost: a few sorts of the labelled rows. STATUS_NOMEM; `check` is then empty. */
+/*
+ * source_of [data.n] numbers the sources from 0 to n_sources - 1, UINT32_MAX: none. Cost: a few
+ * sorts of the labelled rows. STATUS_NOMEM; `check` is then empty.
+ */
 MUST_CHECK
 enum status label_check_make(struct label_check *check, const struct run *run, enum label_kind kind,
-                             struct error *err);
+                             const uint32_t *source_of, size_t n_sources, struct error *err);
 void label_check_release(struct label_check *check);
 
-/* Do features and length say anything about the label? */
+/*
+ * Does what is known of a prompt say anything about its label? RELATION_NONE only where neither the
+ * predictions nor length nor, above all where labels are too few to fit on, clusters or sources do.
+ */
 enum relation label_check_relation(const struct label_check *check);
 
 /* Is the label little more than length? */

@@ -113,6 +113,68 @@ out:
     return st;
 }
 
+#define GROUP_SIZE_MIN 5
+
+/* SS between groups over SS total, of ranks that are those of `y` among the rows that take part. */
+static double share_between(const double *ranks, const uint32_t *group, size_t n, double *sums,
+                            const size_t *sizes, size_t n_groups)
+{
+    double mean = mean_of(ranks, n), total = 0, between = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sums[group[i]] += ranks[i] - mean;
+        total += (ranks[i] - mean) * (ranks[i] - mean);
+    }
+    for (size_t g = 0; g < n_groups; g++)
+        between += sizes[g] >= GROUP_SIZE_MIN ? sums[g] * sums[g] / (double)sizes[g] : 0;
+    return total > 0 ? between / total : (double)NAN;
+}
+
+enum status metrics_group_z(double *z, const double *y, const uint32_t *group, size_t n,
+                            size_t n_groups, size_t n_distinct, struct error *err)
+{
+    double *values = mem_alloc(n, sizeof(*values)), *ranks = mem_alloc(n, sizeof(*ranks));
+    double *sums = mem_zalloc(n_groups, sizeof(*sums)), df = -1, share;
+    size_t *sizes = mem_zalloc(n_groups, sizeof(*sizes)), m = 0;
+    uint32_t *of = mem_alloc(n, sizeof(*of));
+    enum status st = STATUS_OK;
+
+    *z = NAN;
+    if (!values || !ranks || !sums || !sizes || !of) {
+        st = error_nomem(err);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (group[i] < n_groups)
+            sizes[group[i]]++;
+    for (size_t i = 0; i < n; i++) {
+        if (group[i] >= n_groups || sizes[group[i]] < GROUP_SIZE_MIN)
+            continue;
+        values[m] = y[i];
+        of[m++] = group[i];
+    }
+    for (size_t g = 0; g < n_groups; g++)
+        df += sizes[g] >= GROUP_SIZE_MIN;
+    if (df < 1)
+        goto out;
+    st = average_ranks(ranks, values, m, err);
+    if (st)
+        goto out;
+    share = share_between(ranks, of, m, sums, sizes, n_groups);
+    if (!isnan(share)) {
+        double h = ((double)m * (double)n_distinct / (double)n - 1) * share;
+
+        *z = (cbrt(h / df) - (1 - 2 / (9 * df))) / sqrt(2 / (9 * df));
+    }
+out:
+    mem_free(values);
+    mem_free(ranks);
+    mem_free(sums);
+    mem_free(sizes);
+    mem_free(of);
+    return st;
+}
+
 void metrics_spearman_interval(double interval[2], double rho, size_t n, double z)
 {
     double half, at;

@@ -7,6 +7,7 @@
 #define SCORING_METRICS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -16,6 +17,16 @@ double metrics_pearson(const double *x, const double *y, size_t n);
 MUST_CHECK
 enum status metrics_spearman(double *rho, const double *x, const double *y, size_t n,
                              struct error *err);
+
+/*
+ * How many standard deviations the ranks of y differ between the groups beyond what chance makes of
+ * it: Kruskal and Wallis's H, with ties, on the scale of a normal variable (Wilson and Hilferty
+ * 1931). group [n] < n_groups, or UINT32_MAX: in none. Groups of fewer than five are left out. The
+ * n values count as n_distinct. NaN with fewer than two groups or constant y. STATUS_NOMEM.
+ */
+MUST_CHECK
+enum status metrics_group_z(double *z, const double *y, const uint32_t *group, size_t n,
+                            size_t n_groups, size_t n_distinct, struct error *err);
 
 /*
  * rho -+ z standard errors on Fisher's scale, z 1.96 for 95 %. The variance of a rank correlation
