@@ -379,7 +379,9 @@ static enum status add_contradiction(struct audit *audit, const struct label_che
     st = text_check(&where, err);
     if (!st) {
         f = findings_add(
-            &audit->findings, FINDING_DIFFICULTY_CONTRADICTED, FINDING_PROBLEM,
+            &audit->findings, FINDING_DIFFICULTY_CONTRADICTED,
+            /* One source may have little difficulty to tell apart. */
+            reversed || !source_of ? FINDING_PROBLEM : FINDING_WARNING,
             (double)p->n / (double)audit->run->data.n,
             reversed ? "What the labels call hard is what the rollouts solve: an order from easy "
                        "to hard would be one from hard to easy."
@@ -397,23 +399,47 @@ static enum status add_contradiction(struct audit *audit, const struct label_che
     return st;
 }
 
-/* Over all rows; and where these agree, or leave it open, in each source. */
+/* The sources whose labels contradict their own pass rates; *n of them. `whole` is the result over
+ * all rows: where that is no relation at all, a source without one is no news. */
+static enum status find_in_sources(struct audit *audit, const struct label_check *check,
+                                   const struct pass_rate_check *whole, size_t *n,
+                                   struct error *err)
+{
+    enum status st = STATUS_OK;
+
+    *n = 0;
+    for (uint32_t source = 0; !st && audit->n_sources > 1 && source < audit->n_sources; source++) {
+        struct pass_rate_check p;
+
+        st = label_check_pass_rates(&p, check, audit->run, audit->source_of, source, err);
+        if (st || (p.result != PASS_RATE_REVERSED &&
+                   (p.result != PASS_RATE_UNRELATED || whole->result == PASS_RATE_UNRELATED)))
+            continue;
+        st = add_contradiction(audit, check, &p, audit->source_of, source, err);
+        (*n)++;
+    }
+    return st;
+}
+
+/*
+ * All rows, or else the sources where it is so. One reversed source may spoil the whole: then it is
+ * named, and not the whole.
+ */
 static enum status find_contradiction(struct audit *audit, const struct label_check *check,
                                       struct error *err)
 {
     struct pass_rate_check p;
+    size_t n;
     enum status st = label_check_pass_rates(&p, check, audit->run, NULL, 0, err);
 
     if (st || p.n == 0)
         return st;
-    if (p.result == PASS_RATE_REVERSED || p.result == PASS_RATE_UNRELATED)
+    if (p.result == PASS_RATE_REVERSED)
         return add_contradiction(audit, check, &p, NULL, 0, err);
-    for (uint32_t source = 0; !st && audit->n_sources > 1 && source < audit->n_sources; source++) {
-        st = label_check_pass_rates(&p, check, audit->run, audit->source_of, source, err);
-        if (!st && p.result == PASS_RATE_REVERSED)
-            st = add_contradiction(audit, check, &p, audit->source_of, source, err);
-    }
-    return st;
+    st = find_in_sources(audit, check, &p, &n, err);
+    if (st || n || p.result != PASS_RATE_UNRELATED)
+        return st;
+    return add_contradiction(audit, check, &p, NULL, 0, err);
 }
 
 /* Labels are mapped by a scale that they do not keep to. */

@@ -300,17 +300,18 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
         f = findings_add(
             &audit->findings, code, severity, NAN,
             difficulty
-                ? "Neither the features nor the length of a prompt predict its difficulty label "
-                  "better than chance. Labels that were shuffled, or joined to the wrong rows, "
-                  "look like this."
-                : "Neither the features nor the length of a prompt predict its quality label "
-                  "better than chance: a filter by it drops samples at random.",
+                ? "Neither features nor length, clusters or sources know anything of this label: "
+                  "an "
+                  "order by it is left to chance. Labels that were shuffled, or joined to the "
+                  "wrong rows, look like this."
+                : "Neither features nor length, clusters or sources know anything of this label: "
+                  "a filter by it drops samples at random.",
             difficulty ? "Check how the difficulty field was joined to the prompts. If it is "
                          "right, do not order by it: batches.order: random."
                        : "Check how the quality field was joined to the prompts, or leave the "
                          "quality filter out.",
-            err, "%zu %s labels have nothing to do with their prompts: Spearman %.2f out of fold",
-            check->n, name_of(kind), rho);
+            err, "Nothing predicts the %zu %s labels: Spearman %.2f out of fold", check->n,
+            name_of(kind), rho);
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 

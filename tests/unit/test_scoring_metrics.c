@@ -77,6 +77,49 @@ static void metrics_partial_takes_away_what_goes_by_the_third(void **state)
     assert_true(isnan(metrics_partial(NAN, 0.5, 0.5)));
 }
 
+static void metrics_group_z_knows_groups_from_chance(void **state)
+{
+    double y[100], z;
+    uint32_t group[100];
+
+    (void)state;
+    for (uint32_t i = 0; i < 100; i++) {
+        y[i] = (i * 37) % 101;
+        group[i] = i % 4;
+    }
+    assert_int_equal(metrics_group_z(&z, y, group, 100, 4, 100, NULL), STATUS_OK);
+    assert_true(fabs(z) < 2.5);
+    for (uint32_t i = 0; i < 100; i++)
+        y[i] += i % 4 == 1 ? 60 : 0;
+    assert_int_equal(metrics_group_z(&z, y, group, 100, 4, 100, NULL), STATUS_OK);
+    assert_true(z > 4);
+    /* As much from ten rows and nine copies of each. */
+    assert_int_equal(metrics_group_z(&z, y, group, 100, 4, 10, NULL), STATUS_OK);
+    assert_true(z < 2.5);
+    /* H of 1 .. 10 against two halves is 12 / 110 (15^2 + 40^2) / 5 - 33 = 6.818. */
+    for (uint32_t i = 0; i < 10; i++) {
+        y[i] = i + 1;
+        group[i] = i / 5;
+    }
+    group[10] = UINT32_MAX;
+    assert_int_equal(metrics_group_z(&z, y, group, 11, 2, 11, NULL), STATUS_OK);
+    assert_true(fabs(z - (cbrt(6.818181818) - (1 - 2.0 / 9)) / sqrt(2.0 / 9)) < 1e-6);
+    /* One group of five or more is nothing to compare. */
+    group[0] = 2;
+    assert_int_equal(metrics_group_z(&z, y, group, 10, 3, 10, NULL), STATUS_OK);
+    assert_true(isnan(z));
+    for (uint32_t i = 0; i < 10; i++)
+        y[i] = 3;
+    group[0] = 0;
+    assert_int_equal(metrics_group_z(&z, y, group, 10, 2, 10, NULL), STATUS_OK);
+    assert_true(isnan(z));
+    for (size_t n = 0; n < 5; n++) {
+        mem_fail_after(n);
+        assert_int_equal(metrics_group_z(&z, y, group, 10, 2, 10, NULL), STATUS_NOMEM);
+        mem_fail_after(SIZE_MAX);
+    }
+}
+
 static void metrics_are_nan_where_undefined(void **state)
 {
     const double constant[] = {0.1, 0.1, 0.1, 0.1, 0.1}, zeros[] = {0, 0, 0, 0, 0};
@@ -169,6 +212,7 @@ int main(void)
         cmocka_unit_test(metrics_spearman_averages_the_ranks_of_ties),
         cmocka_unit_test(metrics_spearman_intervals_follow_bonett_and_wright),
         cmocka_unit_test(metrics_partial_takes_away_what_goes_by_the_third),
+        cmocka_unit_test(metrics_group_z_knows_groups_from_chance),
         cmocka_unit_test(metrics_are_nan_where_undefined),
         cmocka_unit_test(metrics_measure_errors),
         cmocka_unit_test(metrics_auroc_counts_ties_half),
