@@ -26,7 +26,7 @@ void figure_begin(struct page *page, const char *title, const char *sentence)
     text_append(out, "</b>");
     if (sentence && *sentence) {
         text_append(out, " <span>");
-        html_line(out, sentence, strlen(sentence), HTML_TEXT_BYTES);
+        html_sentence(out, sentence, strlen(sentence));
         text_append(out, "</span>");
     }
     text_append(out, "</figcaption>\n");
@@ -227,7 +227,7 @@ static void plot_begin(struct plot *p, struct page *page, enum chart_width width
                  width == CHART_WIDE ? "wide" : "half", p->width, height, id, id, id);
     append_words(out, title, HTML_TEXT_BYTES);
     text_appendf(out, "</title><desc id=\"c%u-d\">", id);
-    append_words(out, sentence, HTML_TEXT_BYTES);
+    html_sentence(out, sentence, strlen(sentence));
     text_append(out, "</desc>\n");
 }
 
@@ -898,6 +898,8 @@ void chart_calibration(struct page *page, enum chart_width width, const char *x_
         nothing_to_draw(page);
         return;
     }
+    p.x.lo = floor(p.x.lo / p.x.step + 1e-9) * p.x.step;
+    p.x.hi = ceil(p.x.hi / p.x.step - 1e-9) * p.x.step;
     p.y = p.x;
     plot_area(&p, 28);
     draw_y_axis(&p, y_title);
@@ -917,6 +919,41 @@ void chart_calibration(struct page *page, enum chart_width width, const char *x_
     }
     draw_x_axis(&p, x_title);
     plot_end(&p);
+}
+
+#define CALIBRATION_MAX 60
+
+void figure_calibration(struct page *page, const struct json *list)
+{
+    static const struct column columns[] = {
+        {"Predicted", COLUMN_NUMBER}, {"Observed", COLUMN_NUMBER}, {"Samples", COLUMN_NUMBER}};
+    size_t n = json_type(list) == JSON_ARRAY ? json_length(list) : 0;
+    double predicted[CALIBRATION_MAX], observed[CALIBRATION_MAX], weight[CALIBRATION_MAX];
+    struct table table;
+
+    if (n == 0)
+        return;
+    if (n > CALIBRATION_MAX)
+        n = CALIBRATION_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const struct json *bin = json_element(list, i);
+
+        predicted[i] = member_number(bin, "predicted");
+        observed[i] = member_number(bin, "observed");
+        weight[i] = member_number(bin, "n");
+    }
+    figure_begin(page, "Calibration", "On the dashed line, a prediction of 0.3 is 0.3 on average.");
+    chart_calibration(page, CHART_HALF, "predicted", "observed", predicted, observed, weight, n);
+    figure_table_begin(page);
+    table_begin(&table, page, "Mean label of samples by what was predicted", columns, 3);
+    for (size_t i = 0; i < n && table_row(&table); i++) {
+        table_value(&table, predicted[i]);
+        table_value(&table, observed[i]);
+        table_count(&table, weight[i]);
+    }
+    table_end(&table);
+    figure_table_end(page);
+    figure_end(page);
 }
 
 /* ---- Fields ---- */

@@ -154,6 +154,9 @@ void chart_calibration(struct page *page, enum chart_width width, const char *x_
                        const char *y_title, const double *predicted, const double *observed,
                        const double *weight, size_t n);
 
+/* docs/report.md's "calibration" as a figure with its table; nothing if there is none. */
+void figure_calibration(struct page *page, const struct json *list);
+
 /* ---- Fields ---- */
 
 struct heat {

@@ -118,6 +118,17 @@ void html_line(struct text *out, const char *bytes, size_t n, size_t width)
         text_append(out, ELLIPSIS);
 }
 
+void html_sentence(struct text *out, const char *words, size_t n)
+{
+    bool small = n > 0 && words[0] >= 'a' && words[0] <= 'z';
+
+    if (small)
+        text_append_char(out, (char)(words[0] - 'a' + 'A'));
+    html_line(out, words + small, n - small, HTML_TEXT_BYTES);
+    if (n > 0 && !memchr(".!?:", words[n - 1], 4))
+        text_append_char(out, '.');
+}
+
 void html_name(struct text *out, const struct json *node)
 {
     size_t n;
@@ -272,6 +283,14 @@ bool page_keep(struct page *page, size_t mark)
     return false;
 }
 
+/* With a capital, as labels begin. */
+static void append_capital(struct text *out, const char *words)
+{
+    if (*words >= 'a' && *words <= 'z')
+        text_append_char(out, (char)(*words++ - 'a' + 'A'));
+    append_plain(out, words);
+}
+
 void page_heading(struct page *page, const char *title)
 {
     text_append(&page->out, "<h3>");
@@ -311,7 +330,7 @@ void page_tiles_begin(struct page *page)
 void page_tile(struct page *page, const char *value, const char *label, const char *note)
 {
     text_append(&page->out, "<div><dt>");
-    append_plain(&page->out, label);
+    append_capital(&page->out, label);
     text_appendf(&page->out, "</dt><dd>%s", value);
     if (note)
         text_appendf(&page->out, "<small class=\"of\">%s</small>", note);
@@ -597,14 +616,16 @@ void table_end(struct table *table)
 void page_weights(struct page *page, const char *title, const char *caption,
                   const struct json *latents)
 {
-    static const struct column columns[] = {{"Latent", COLUMN_TEXT}, {"Weight", COLUMN_NUMBER}};
+    static const struct column columns[] = {
+        {"Latent", COLUMN_TEXT}, {"Weight", COLUMN_NUMBER}, {"Deviation", COLUMN_NUMBER}};
     size_t n = json_type(latents) == JSON_ARRAY ? json_length(latents) : 0;
+    bool spread = !isnan(member_number(json_element(latents, 0), "spread"));
     struct table table;
 
     if (n == 0)
         return;
     page_fold_begin(page, title, (double)n);
-    table_begin(&table, page, caption, columns, 2);
+    table_begin(&table, page, caption, columns, spread ? 3 : 2);
     for (size_t i = 0; i < n && table_row(&table); i++) {
         const struct json *latent = json_element(latents, i);
 
@@ -612,6 +633,8 @@ void page_weights(struct page *page, const char *title, const char *caption,
         page_latent(&page->out, latent);
         table_cell_end(&table);
         table_value(&table, member_number(latent, "weight"));
+        if (spread)
+            table_value(&table, member_number(latent, "spread"));
     }
     table_end(&table);
     page_fold_end(page);

@@ -66,6 +66,9 @@ void html_text(struct text *out, const char *bytes, size_t n);
 /* The same on one line of at most `width` characters; line feeds are escapes too. Good for SVG. */
 void html_line(struct text *out, const char *bytes, size_t n, size_t width);
 
+/* html_line() as a sentence: a capital first, a full stop last. */
+void html_sentence(struct text *out, const char *words, size_t n);
+
 /* html_line() of a JSON string or number; nothing if it is neither. */
 void html_name(struct text *out, const struct json *node);
 

@@ -168,7 +168,7 @@ static void append_section(struct page *page, const struct section *section)
     text_append(out, "</h2>\n");
     if (absent) {
         text_append(out, "<p class=\"absent\">");
-        html_text(out, absent, n);
+        html_sentence(out, absent, n);
         text_append(out, "</p>\n");
     } else {
         size_t mark;

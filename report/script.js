@@ -240,8 +240,12 @@
         }
       }
     }
+    // Before it is moved the slider stands for the threshold itself, not for its nearest step.
+    const first = data.threshold === null || !(highest > lowest) ? 0
+      : Math.round(1000 * (data.threshold - lowest) / (highest - lowest));
     function show() {
-      const x = lowest + (highest - lowest) * slider.value / 1000;
+      const x = data.threshold !== null && Number(slider.value) === first ? data.threshold
+        : lowest + (highest - lowest) * slider.value / 1000;
       const kept = Math.round(data.scored * (1 - shareBelow(data.quantiles, x)));
       output.textContent = "At " + x.toFixed(3) + " about " + kept.toLocaleString("en") + " of " +
         data.scored.toLocaleString("en") + " samples are kept, " +
@@ -254,8 +258,7 @@
         moveLine(x);
       }
     }
-    slider.value = data.threshold === null || !(highest > lowest) ? 0
-      : Math.round(1000 * (data.threshold - lowest) / (highest - lowest));
+    slider.value = first;
     slider.addEventListener("input", show);
     show();
   }

@@ -73,7 +73,7 @@ static void append_tiles(struct page *page, const struct json *section)
     if (!isnan(member_number(section, "r2")))
         page_tile(page, number_score(member_number(section, "r2")).s, "R\xc2\xb2", NULL);
     if (!isnan(length))
-        page_tile(page, number_score(length).s, "Against length", "Spearman");
+        page_tile(page, number_score(length).s, "Labels and length", "Spearman");
     if (!isnan(member_number(section, "labelled")))
         page_tile(page, number_count(member_number(section, "labelled")).s, "Labelled", NULL);
     page_tiles_end(page);
@@ -81,58 +81,116 @@ static void append_tiles(struct page *page, const struct json *section)
 
 /* ---- Distribution ---- */
 
-/* Both histograms have the same edges, so that one chart can hold them. */
-static bool same_edges(const struct json *a, const struct json *b)
-{
-    const struct json *x = json_member(a, "edges"), *y = json_member(b, "edges");
-    size_t n = json_length(x);
+/* A histogram whose bins are of one width. */
+struct bins {
+    double lo, width, total;
+    double y[BINS_MAX];
+    size_t n;
+};
 
-    if (n < 2 || n != json_length(y))
+static bool read_bins(const struct json *node, struct bins *bins)
+{
+    const struct json *edges = json_member(node, "edges");
+    size_t n = json_type(edges) == JSON_ARRAY ? json_length(edges) : 0;
+    double x[BINS_MAX + 1];
+
+    if (n < 2 || n > BINS_MAX + 1)
         return false;
+    json_numbers(edges, x, n--);
+    *bins = (struct bins){.lo = x[0], .width = (x[n] - x[0]) / (double)n, .n = n};
     for (size_t i = 0; i < n; i++) {
-        if (!(json_double(json_element(x, i)) == json_double(json_element(y, i))))
+        if (!(fabs(x[i + 1] - x[i] - bins->width) < 1e-6 * bins->width))
             return false;
+    }
+    if (json_numbers(json_member(node, "counts"), bins->y, n) != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        bins->total += bins->y[i];
+    return bins->total > 0 && isfinite(bins->total);
+}
+
+/* Both on the edges that hold both, as shares; false if their bins do not line up. */
+static bool merge_bins(struct bins *a, struct bins *b)
+{
+    double lo = fmin(a->lo, b->lo), width = a->width;
+    double shift_a = (a->lo - lo) / width, shift_b = (b->lo - lo) / width;
+    double bins = fmax(shift_a + (double)a->n, shift_b + (double)b->n);
+    struct bins *both[] = {a, b};
+
+    if (!(fabs(a->width - b->width) < 1e-6 * width) || !(bins <= BINS_MAX) ||
+        fabs(shift_a - round(shift_a)) > 1e-3 || fabs(shift_b - round(shift_b)) > 1e-3)
+        return false;
+    for (size_t i = 0; i < 2; i++) {
+        size_t shift = (size_t)round(i ? shift_b : shift_a);
+
+        memmove(both[i]->y + shift, both[i]->y, both[i]->n * sizeof(*both[i]->y));
+        memset(both[i]->y, 0, shift * sizeof(*both[i]->y));
+        for (size_t j = 0; j < BINS_MAX; j++) {
+            if (j >= shift + both[i]->n)
+                both[i]->y[j] = 0;
+            both[i]->y[j] /= both[i]->total;
+        }
+        both[i]->lo = lo;
+        both[i]->n = (size_t)round(bins);
     }
     return true;
 }
 
-/* One chart of one or two histograms that share their edges. */
 static void append_histogram(struct page *page, const char *title, const char *sentence,
-                             const struct json *const *histograms, const char *const *names,
-                             size_t n_series, struct histogram h)
+                             const struct json *node, const char *name, struct histogram h)
 {
-    const struct json *edges = json_member(histograms[0], "edges");
-    size_t n = json_type(edges) == JSON_ARRAY ? json_length(edges) : 0;
-    struct chart_series series[2];
-    double x[BINS_MAX + 1], y[2][BINS_MAX];
+    const struct json *edges = json_member(node, "edges");
+    size_t n = json_type(edges) == JSON_ARRAY ? json_length(edges) : 0, have;
+    double x[BINS_MAX + 1], y[BINS_MAX];
+    struct chart_series series = {name, y};
 
     if (n < 2)
         return;
     n = n > BINS_MAX ? BINS_MAX : n - 1;
     json_numbers(edges, x, n + 1);
-    for (size_t s = 0; s < n_series; s++) {
-        size_t have = json_numbers(json_member(histograms[s], "counts"), y[s], n);
-
-        while (have < n)
-            y[s][have++] = NAN;
-        series[s] = (struct chart_series){names[s], y[s]};
-    }
+    have = json_numbers(json_member(node, "counts"), y, n);
+    while (have < n)
+        y[have++] = NAN;
     h.edges = x;
     h.n = n;
-    h.series = series;
-    h.n_series = n_series;
+    h.series = &series;
+    h.n_series = 1;
     h.y_kind = AXIS_COUNT;
     figure_begin(page, title, sentence);
     chart_histogram(page, &h);
-    figure_bins(page, title, AXIS_VALUE, AXIS_COUNT, x, n, series, n_series);
+    figure_bins(page, title, AXIS_VALUE, AXIS_COUNT, x, n, &series, 1);
     figure_end(page);
+}
+
+static void append_both(struct page *page, const struct bins *predicted,
+                        const struct bins *observed, struct histogram h)
+{
+    const struct chart_series series[] = {{"predicted", predicted->y}, {"observed", observed->y}};
+    struct text sentence = {0};
+    double x[BINS_MAX + 1];
+
+    for (size_t i = 0; i <= predicted->n; i++)
+        x[i] = predicted->lo + predicted->width * (double)i;
+    text_appendf(&sentence,
+                 "Shares of the %s samples with a prediction and of the %s with a label.",
+                 number_count(predicted->total).s, number_count(observed->total).s);
+    h.edges = x;
+    h.n = predicted->n;
+    h.series = series;
+    h.n_series = 2;
+    h.y_kind = AXIS_SHARE;
+    figure_begin(page, "Difficulty", text_string(&sentence));
+    chart_histogram(page, &h);
+    figure_bins(page, "Shares of samples by difficulty", AXIS_VALUE, AXIS_SHARE, x, h.n, series, 2);
+    figure_end(page);
+    page->out.failed = page->out.failed || sentence.failed;
+    text_release(&sentence);
 }
 
 static void append_distribution(struct page *page, const struct json *section)
 {
-    static const char *const names[] = {"predicted", "observed"};
-    const struct json *both[] = {json_member(section, "predicted"),
-                                 json_member(section, "observed")};
+    const struct json *predicted = json_member(section, "predicted");
+    const struct json *observed = json_member(section, "observed");
     const struct json *window = json_member(section, "window");
     struct histogram h = {
         .width = CHART_WIDE,
@@ -141,64 +199,49 @@ static void append_distribution(struct page *page, const struct json *section)
         .band_hi = json_double(json_element(window, 1)),
         .band_words = "kept: difficulty.window",
     };
+    struct bins a, b;
 
-    if (same_edges(both[0], both[1])) {
-        append_histogram(page, "Difficulty", "How many samples there are of each difficulty.", both,
-                         names, 2, h);
+    if (read_bins(predicted, &a) && read_bins(observed, &b) && merge_bins(&a, &b)) {
+        append_both(page, &a, &b, h);
         return;
     }
-    append_histogram(page, "Difficulty, predicted",
-                     "How many samples there are of each difficulty.", both, names, 1, h);
-    append_histogram(page, "Difficulty, observed", "The labels as they are.", both + 1, names + 1,
-                     1, h);
+    append_histogram(page, "Difficulty, predicted", "Samples by what is predicted.", predicted,
+                     "samples", h);
+    append_histogram(page, "Difficulty, observed", "Samples by their label.", observed, "samples",
+                     h);
 }
 
 /* ---- Is the prediction right ---- */
 
-static void append_calibration(struct page *page, const struct json *list)
+/* Of what the figures are. */
+static const char *check_words(const struct json *section)
 {
-    static const struct column columns[] = {
-        {"Predicted", COLUMN_NUMBER}, {"Observed", COLUMN_NUMBER}, {"Samples", COLUMN_NUMBER}};
-    size_t n = json_type(list) == JSON_ARRAY ? json_length(list) : 0;
-    double predicted[BINS_MAX], observed[BINS_MAX], weight[BINS_MAX];
-    struct table table;
+    const char *check = member_string(section, "check");
 
-    if (n == 0)
-        return;
-    if (n > BINS_MAX)
-        n = BINS_MAX;
-    for (size_t i = 0; i < n; i++) {
-        const struct json *bin = json_element(list, i);
-
-        predicted[i] = member_number(bin, "predicted");
-        observed[i] = member_number(bin, "observed");
-        weight[i] = member_number(bin, "n");
-    }
-    figure_begin(page, "Calibration", "On the dashed line, a prediction of 0.3 is 0.3 on average.");
-    chart_calibration(page, CHART_HALF, "predicted", "observed", predicted, observed, weight, n);
-    figure_table_begin(page);
-    table_begin(&table, page, "Mean label of samples by what was predicted", columns, 3);
-    for (size_t i = 0; i < n && table_row(&table); i++) {
-        table_value(&table, predicted[i]);
-        table_value(&table, observed[i]);
-        table_count(&table, weight[i]);
-    }
-    table_end(&table);
-    figure_table_end(page);
-    figure_end(page);
+    if (check && strcmp(check, "out_of_fold") == 0)
+        return "Each sample by a fit that had not seen it.";
+    if (check && strcmp(check, "fitted_labels") == 0)
+        return "On the labels that the probe was fitted on, out of fold.";
+    if (check && strcmp(check, "labelled_rows") == 0)
+        return "Scores from elsewhere, held against the labels.";
+    return NULL;
 }
 
-/* counts[row][column] as one array; false if it has no such shape. */
+/* counts[x][y] as values[y][x]; false if it has no such shape. */
 static bool read_grid(const struct json *counts, size_t rows, size_t columns, double *values)
 {
-    for (size_t r = 0; r < rows; r++) {
-        if (json_numbers(json_element(counts, r), values + r * columns, columns) != columns)
+    double column[BINS_MAX];
+
+    for (size_t c = 0; c < columns; c++) {
+        if (json_numbers(json_element(counts, c), column, rows) != rows)
             return false;
+        for (size_t r = 0; r < rows; r++)
+            values[r * columns + c] = column[r];
     }
     return true;
 }
 
-static void append_scatter(struct page *page, const struct json *scatter)
+static void append_scatter(struct page *page, const struct json *scatter, const char *check)
 {
     const struct json *x = json_member(scatter, "x_edges"), *y = json_member(scatter, "y_edges");
     size_t columns = json_type(x) == JSON_ARRAY ? json_length(x) : 0;
@@ -216,8 +259,7 @@ static void append_scatter(struct page *page, const struct json *scatter)
         return;
     }
     if (read_grid(json_member(scatter, "counts"), rows, columns, values)) {
-        figure_begin(page, "Predicted against observed",
-                     "Each sample by a model that had not seen it.");
+        figure_begin(page, "Predicted against observed", check);
         chart_heat(page, &(struct heat){.width = CHART_HALF,
                                         .x_title = "predicted",
                                         .y_title = "observed",
@@ -236,8 +278,6 @@ static void append_scatter(struct page *page, const struct json *scatter)
 
 static void append_rewards(struct page *page, const struct json *rewards)
 {
-    static const char *const names[] = {"groups"};
-    const struct json *pass_rate = json_member(rewards, "pass_rate");
     const struct json *band = json_member(rewards, "band");
     static const struct {
         const char *name, *label;
@@ -260,8 +300,8 @@ static void append_rewards(struct page *page, const struct json *rewards)
     }
     page_tiles_end(page);
     append_histogram(page, "Pass rate",
-                     "A group of which all or none is solved teaches GRPO nothing.", &pass_rate,
-                     names, 1,
+                     "A group of which all or none is solved teaches GRPO nothing.",
+                     json_member(rewards, "pass_rate"), "rows",
                      (struct histogram){.width = CHART_WIDE,
                                         .x_title = "share of completions that are rewarded",
                                         .band_lo = json_double(json_element(band, 0)),
@@ -318,8 +358,8 @@ static void body(struct page *page, const struct json *section)
     append_tiles(page, section);
     append_distribution(page, section);
     page_columns_begin(page);
-    append_calibration(page, json_member(section, "calibration"));
-    append_scatter(page, json_member(section, "scatter"));
+    figure_calibration(page, json_member(section, "calibration"));
+    append_scatter(page, json_member(section, "scatter"), check_words(section));
     page_columns_end(page);
     append_rewards(page, json_member(section, "rewards"));
     append_by_source(page, json_member(section, "by_source"));

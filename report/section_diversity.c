@@ -14,6 +14,7 @@
 #define COLOURED_MAX 8
 #define LATENTS_SHOWN 6
 #define CARDS_OPEN 8
+#define TEASERS_SHOWN 3
 
 static void reading(struct text *out, const struct json *section)
 {
@@ -148,7 +149,7 @@ static void append_legend(struct page *page, const struct json *cards,
 {
     struct text *out = &page->out;
 
-    text_append(out, "<p class=\"legend\">");
+    text_append(out, "<p class=\"legend\">Cluster ");
     for (size_t i = 0; i < json_length(cards); i++) {
         const struct json *card = json_element(cards, i);
         const struct json *latent = json_element(json_member(card, "latents"), 0);
@@ -267,10 +268,14 @@ static void append_numbers(struct text *out, const struct json *card)
 static void append_latents(struct text *out, const struct json *latents)
 {
     size_t n = json_type(latents) == JSON_ARRAY ? json_length(latents) : 0;
+    bool named = false;
 
     if (n == 0)
         return;
-    text_append(out, "<ul class=\"latents\">\n");
+    for (size_t i = 0; i < n && i < LATENTS_SHOWN; i++)
+        named = named || member_string(json_element(latents, i), "label");
+    /* Without names they are numbers only, and take a line together. */
+    text_appendf(out, "<ul class=\"latents%s\">\n", named ? "" : " bare");
     for (size_t i = 0; i < n && i < LATENTS_SHOWN; i++) {
         const struct json *latent = json_element(latents, i);
 
@@ -281,6 +286,24 @@ static void append_latents(struct text *out, const struct json *latents)
                      number_share(member_number(latent, "overall")).s);
     }
     text_append(out, "</ul>\n");
+}
+
+/* The first words of what lies in its middle: what the cluster is about, at a glance. */
+static void append_teaser(struct text *out, const struct json *central)
+{
+    size_t n, shown = 0;
+
+    for (size_t i = 0; i < json_length(central) && shown < TEASERS_SHOWN; i++) {
+        const char *s = json_string(json_member(json_element(central, i), "text"), &n);
+
+        if (!s || n == 0)
+            continue;
+        text_append(out, shown++ ? "\n<li>" : "<ul class=\"teaser\">\n<li>");
+        html_line(out, s, n, 90);
+        text_append(out, "</li>");
+    }
+    if (shown)
+        text_append(out, "\n</ul>\n");
 }
 
 static void append_samples(struct page *page, const struct json *card)
@@ -324,6 +347,7 @@ static bool append_card(struct page *page, const struct json *card, int group)
         text_append(out, " <span class=\"chip bad\">not language</span>");
     text_append(out, "</h4>\n");
     append_numbers(out, card);
+    append_teaser(out, json_member(card, "central"));
     append_latents(out, json_member(card, "latents"));
     append_samples(page, card);
     text_append(out, "</article>\n");

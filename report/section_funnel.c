@@ -2,6 +2,7 @@
  * report/section_funnel.c - what each stage took, from which source.
  */
 #include <math.h>
+#include <string.h>
 
 #include "report/chart.h"
 #include "report/sections.h"
@@ -9,11 +10,19 @@
 #define STAGES_MAX 16
 #define SOURCES_SHOWN 60
 
-static const char *stage_name(const struct json *stages, size_t i)
+struct stage_name {
+    char s[64];
+};
+
+/* As words: "exact_duplicates" is a name for programs. */
+static struct stage_name stage_name(const struct json *stages, size_t i)
 {
     const char *name = member_string(json_element(stages, i), "stage");
+    struct stage_name words = {{0}};
 
-    return name ? name : "";
+    for (size_t at = 0; name && name[at] && at + 1 < sizeof(words.s); at++)
+        words.s[at] = name[at] == '_' ? ' ' : name[at];
+    return words;
 }
 
 static size_t stage_count(const struct json *section)
@@ -44,19 +53,17 @@ static void reading(struct text *out, const struct json *section)
     text_appendf(out, "%s of %s rows are kept, %s", number_count(kept).s, number_count(rows).s,
                  number_share(kept / rows).s);
     if (most > 0) {
-        const char *name;
-        size_t n;
+        struct stage_name name = stage_name(stages, largest);
 
         text_append(out, "; the stage that takes most is \xe2\x80\x9c");
-        name = json_string(json_member(json_element(stages, largest), "stage"), &n);
-        if (name)
-            html_line(out, name, n, HTML_NAME_WIDTH);
+        html_line(out, name.s, strlen(name.s), HTML_NAME_WIDTH);
         text_appendf(out, "\xe2\x80\x9d, with %s", number_count(most).s);
     }
     text_append_char(out, '.');
 }
 
-static void append_stages(struct page *page, const struct json *stages, size_t n)
+static void append_stages(struct page *page, const struct json *stages,
+                          const struct stage_name *names, size_t n)
 {
     static const struct column columns[] = {{"Stage", COLUMN_TEXT},
                                             {"In", COLUMN_NUMBER},
@@ -68,7 +75,7 @@ static void append_stages(struct page *page, const struct json *stages, size_t n
     for (size_t i = 0; i < n; i++) {
         const struct json *stage = json_element(stages, i);
 
-        bars[i] = (struct funnel_stage){stage_name(stages, i), member_number(stage, "in"),
+        bars[i] = (struct funnel_stage){names[i].s, member_number(stage, "in"),
                                         member_number(stage, "dropped")};
     }
     figure_begin(page, "From rows to samples kept",
@@ -77,7 +84,7 @@ static void append_stages(struct page *page, const struct json *stages, size_t n
     figure_table_begin(page);
     table_begin(&table, page, "Rows before each stage and dropped by it", columns, 4);
     for (size_t i = 0; i < n && table_row(&table); i++) {
-        table_name(&table, json_member(json_element(stages, i), "stage"));
+        table_words(&table, names[i].s);
         table_count(&table, bars[i].in);
         table_count(&table, bars[i].dropped);
         table_share(&table, bars[i].in > 0 ? bars[i].dropped / bars[i].in : NAN);
@@ -99,9 +106,28 @@ static bool takes_something(const struct json *by_source, size_t stage)
     return false;
 }
 
-static void append_by_source(struct page *page, const struct json *stages, size_t n_stages,
-                             const struct json *by_source)
+/* One source, or the others together. */
+static void append_source(struct table *table, const struct json *source, const size_t *shown,
+                          size_t n)
 {
+    double rows = member_number(source, "rows"), kept = member_number(source, "kept");
+
+    table_count(table, rows);
+    table_share(table, rows > 0 ? kept / rows : NAN);
+    for (size_t s = 0; s < n; s++) {
+        double dropped = json_double(json_element(json_member(source, "dropped"), shown[s]));
+        double share = rows > 0 ? dropped / rows : NAN;
+
+        /* By its root: a percent is told from nothing, and all from half. */
+        table_heat(table, number_share(share).s, sqrt(share));
+    }
+}
+
+static void append_by_source(struct page *page, const struct stage_name *names, size_t n_stages,
+                             const struct json *section)
+{
+    const struct json *by_source = json_member(section, "by_source");
+    const struct json *others = json_member(section, "others");
     struct column columns[STAGES_MAX + 3] = {
         {"Source", COLUMN_TEXT}, {"Rows", COLUMN_NUMBER}, {"Kept", COLUMN_NUMBER}};
     size_t shown[STAGES_MAX], n = 0;
@@ -113,25 +139,20 @@ static void append_by_source(struct page *page, const struct json *stages, size_
     for (size_t s = 0; s < n_stages; s++) {
         if (!takes_something(by_source, s))
             continue;
-        columns[n + 3] = (struct column){stage_name(stages, s), COLUMN_NUMBER};
+        columns[n + 3] = (struct column){names[s].s, COLUMN_NUMBER};
         shown[n++] = s;
     }
     page_heading(page, "By source");
     table_begin(&table, page, "Share of each source that a stage takes", columns, n + 3);
     for (size_t i = 0; i < sources && i < SOURCES_SHOWN && table_row(&table); i++) {
         const struct json *source = json_element(by_source, i);
-        double rows = member_number(source, "rows"), kept = member_number(source, "kept");
 
         table_name(&table, json_member(source, "source"));
-        table_count(&table, rows);
-        table_share(&table, rows > 0 ? kept / rows : NAN);
-        for (size_t s = 0; s < n; s++) {
-            double dropped = json_double(json_element(json_member(source, "dropped"), shown[s]));
-            double share = rows > 0 ? dropped / rows : NAN;
-
-            /* By its root: a percent is told from nothing, and all from half. */
-            table_heat(&table, number_share(share).s, sqrt(share));
-        }
+        append_source(&table, source, shown, n);
+    }
+    if (member_number(others, "rows") > 0 && table_row(&table)) {
+        table_words(&table, "all others");
+        append_source(&table, others, shown, n);
     }
     table_end(&table);
 }
@@ -139,10 +160,13 @@ static void append_by_source(struct page *page, const struct json *stages, size_
 static void body(struct page *page, const struct json *section)
 {
     const struct json *stages = json_member(section, "stages");
+    struct stage_name names[STAGES_MAX];
     size_t n = stage_count(section);
 
-    append_stages(page, stages, n);
-    append_by_source(page, stages, n, json_member(section, "by_source"));
+    for (size_t i = 0; i < n; i++)
+        names[i] = stage_name(stages, i);
+    append_stages(page, stages, names, n);
+    append_by_source(page, names, n, section);
 }
 
 const struct section section_funnel = {

@@ -26,7 +26,7 @@ static void reading(struct text *out, const struct json *section)
         return;
     }
     text_appendf(out, "A threshold of %s drops %s of %s samples that have a score, %s.",
-                 number_value(threshold).s, number_count(dropped).s, number_count(scored).s,
+                 number_score(threshold).s, number_count(dropped).s, number_count(scored).s,
                  number_share(dropped / scored).s);
 }
 
@@ -37,7 +37,7 @@ static void append_tiles(struct page *page, const struct json *section)
         bool whole;
     } tiles[] = {{"spearman", "Spearman", false},
                  {"auroc", "AUROC", false},
-                 {"length_spearman", "Against length", false},
+                 {"length_spearman", "Labels and length", false},
                  {"labelled", "Labelled", true},
                  {"saved_by_cluster", "Saved by cluster", true}};
 
@@ -138,6 +138,9 @@ static void body(struct page *page, const struct json *section)
 {
     append_tiles(page, section);
     append_scores(page, section);
+    page_columns_begin(page);
+    figure_calibration(page, json_member(section, "calibration"));
+    page_columns_end(page);
     page_weights(page, "Latents that drive the score", "Positive weights raise the score",
                  json_member(section, "latents"));
     page_samples(page, "Lowest scores", json_member(section, "lowest"));

@@ -23,7 +23,8 @@ BYTES_MAX = 2000000
 
 VOID = {"meta", "input", "br"}
 TAGS = VOID | set(
-    """rect line circle path html head title style script body header nav main section article footer a b i p h1 h2 h3 h4
+    """rect line circle path html head title style script body header nav main section article footer
+    a b i p h1 h2 h3 h4
     ol ul li dl dt dd div span small code pre u mark details summary figure figcaption table caption
     thead tbody tr th td label output svg g text desc defs pattern button""".split())
 ATTRIBUTES = set(

@@ -70,7 +70,7 @@ static void an_absent_section_says_why(void **state)
     assert_page("{" HEAD ",\"sections\":{\"quality\":{\"absent\":\"no <vectors>\"},"
                 "\"funnel\":null}}",
                 &html);
-    assert_non_null(strstr(text_string(&html), "<p class=\"absent\">no &lt;vectors&gt;</p>"));
+    assert_non_null(strstr(text_string(&html), "<p class=\"absent\">No &lt;vectors&gt;.</p>"));
     assert_non_null(strstr(text_string(&html), "href=\"#quality\""));
     assert_null(strstr(text_string(&html), "href=\"#funnel\""));
     text_release(&html);
