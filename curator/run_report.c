@@ -231,6 +231,8 @@ static void append_sources(struct text *out, const struct run *run)
         struct span name;
         size_t rows, kept;
     } tallies[SOURCES_MAX];
+    const struct audit audit = {.run = run};
+    bool named = audit_may_show(&audit, "source");
     size_t n = 0, others = 0;
 
     for (size_t row = 0; row < run->data.n; row++) {
@@ -258,8 +260,11 @@ static void append_sources(struct text *out, const struct run *run)
     text_append(out, ",\"sources\":[");
     for (size_t i = 0; i < n; i++) {
         text_append(out, i ? ",{\"source\":" : "{\"source\":");
-        text_append_json_string(out, dataset_bytes(&run->data, tallies[i].name),
-                                tallies[i].name.length);
+        if (named)
+            text_append_json_string(out, dataset_bytes(&run->data, tallies[i].name),
+                                    tallies[i].name.length);
+        else
+            text_append(out, "null");
         text_appendf(out, ",\"rows\":%zu,\"kept\":%zu}", tallies[i].rows, tallies[i].kept);
     }
     text_appendf(out, "],\"sources_beyond\":%zu", others);
