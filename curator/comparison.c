@@ -78,6 +78,8 @@ static double share_below(const double *q, double x)
             high = middle;
     }
     part = jumps(q, low) ? 0.5 : (x - q[low]) / (q[high] - q[low]);
+    if (!(part >= 0 && part <= 1)) /* their distance is beyond a double */
+        part = 0.5;
     return ((double)low + part) / (SKETCH_QUANTILES - 1);
 }
 

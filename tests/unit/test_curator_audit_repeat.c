@@ -36,11 +36,11 @@ static void paths_are_cut_to_their_last_part(void **state)
 
     (void)state;
     audit_sample_init(&sample, 2, 1);
-    set(&sample.recipe, "input.data", "[/home/someone/a.jsonl, /data/*.jsonl]");
+    set(&sample.recipe, "input.data", "[/srv/someone/a.jsonl, /data/*.jsonl]");
     set(&sample.recipe, "sae.path", "/models/sae/");
     set(&sample.recipe, "quality.probe", "recon");
-    set(&sample.recipe, "serve.bind", "ipc:///home/someone/socket");
-    add_input(&sample.run, "/home/someone/a.jsonl");
+    set(&sample.recipe, "serve.bind", "ipc:///srv/someone/socket");
+    add_input(&sample.run, "/srv/someone/a.jsonl");
     add_input(&sample.run, "odd\xff\xfename");
     root = audit_sample_print(&sample, audit_repeat);
     assert_non_null(strstr(recipe_of(root), "data: [a.jsonl, \"*.jsonl\"]\n"));
@@ -94,8 +94,7 @@ static void the_command_is_the_one_that_was_typed(void **state)
     root = audit_sample_print(&sample, audit_repeat);
     audit_sample_is_text(root, "command", "saerl run recipe.lock.yaml");
     json_free(root);
-    sample.audit.command =
-        "saerl audit /home/x/a.jsonl b.jsonl --set sae.path=/home/x/sae/ --seed 3";
+    sample.audit.command = "saerl audit /srv/x/a.jsonl b.jsonl --set sae.path=/srv/x/sae/ --seed 3";
     root = audit_sample_print(&sample, audit_repeat);
     audit_sample_is_text(root, "command",
                          "saerl audit a.jsonl b.jsonl --set sae.path=sae/ --seed 3");
@@ -126,8 +125,8 @@ static void repeat_survives_failing_allocation(void **state)
 
     (void)state;
     audit_sample_init(&sample, 2, 1);
-    set(&sample.recipe, "input.data", "[/home/someone/a.jsonl]");
-    add_input(&sample.run, "/home/someone/a.jsonl");
+    set(&sample.recipe, "input.data", "[/srv/someone/a.jsonl]");
+    add_input(&sample.run, "/srv/someone/a.jsonl");
     audit_sample_fail_allocations(&sample, audit_repeat);
     audit_sample_release(&sample);
 }
