@@ -9,7 +9,11 @@
 #include "cli/cli.h"
 #include "cli/label_names.h"
 #include "curator/comparison.h"
+#include "report/words.h"
 
+/* Smaller ones come from rounding in the sketches, or from a handful of rows. */
+#define PSI_SHOWN 0.001
+#define SHARE_SHOWN 0.0001
 /* What a terminal shows of each kind; --json has all. */
 #define SAMPLES_SHOWN 10
 #define ID_WIDTH 60
@@ -156,6 +160,17 @@ static void print_visible(struct text *out, const struct json *object, const cha
         text_append(out, "none");
 }
 
+/* Counts as people write them; what is no count with all digits that make a difference. */
+static void print_value(struct text *out, double x)
+{
+    if (isnan(x))
+        text_append(out, "unknown");
+    else if (x == floor(x) && fabs(x) < 1e15)
+        words_append_count(out, (int64_t)x);
+    else
+        text_appendf(out, "%.6g", x);
+}
+
 static void print_folder(const struct difference *d, size_t i, struct text *out)
 {
     const struct json *report = d->sides[i].report;
@@ -171,10 +186,11 @@ static void print_folder(const struct difference *d, size_t i, struct text *out)
     }
     text_append(out, " by ");
     print_visible(out, report, "program");
-    text_appendf(out, ", %.0f rows", d->sides[i].total);
-    if (!isnan(kept))
-        text_appendf(out, ", %.0f kept", kept);
-    text_append_char(out, '\n');
+    text_append(out, ", ");
+    print_value(out, d->sides[i].total);
+    text_append(out, " rows, ");
+    print_value(out, kept);
+    text_append(out, " kept\n");
 }
 
 static void print_verdict(const struct difference *d, struct text *out)
@@ -222,14 +238,10 @@ static void print_numbers(const struct comparison *c, struct text *out)
             continue;
         text_appendf(out, "%s  %-26s ", head, number->name);
         head = "";
-        if (isnan(number->before))
-            text_append(out, "none -> ");
-        else
-            text_appendf(out, "%.6g -> ", number->before);
-        if (isnan(number->after))
-            text_append(out, "none\n");
-        else
-            text_appendf(out, "%.6g\n", number->after);
+        print_value(out, number->before);
+        text_append(out, " -> ");
+        print_value(out, number->after);
+        text_append_char(out, '\n');
     }
 }
 
@@ -245,9 +257,9 @@ static void print_distributions(const struct comparison *c, struct text *out)
     for (size_t i = 0; i < c->n_distributions; i++) {
         const struct comparison_distribution *d = &c->distributions[i];
 
-        if (!(d->psi > 0))
+        if (!(d->psi >= PSI_SHOWN))
             continue;
-        text_appendf(out, "%s  %-26s %.3g%s\n", head, d->name, d->psi,
+        text_appendf(out, "%s  %-26s %.3f%s\n", head, d->name, d->psi,
                      drift_word(d->psi, d->limit));
         head = "";
     }
@@ -255,14 +267,14 @@ static void print_distributions(const struct comparison *c, struct text *out)
 
 static void print_sources(const struct comparison *c, struct text *out)
 {
-    if (!(c->sources.psi > 0))
+    if (!(c->sources.psi >= PSI_SHOWN))
         return;
     text_appendf(out, "sources, by share of the rows (divergence %.3g bits)%s\n", c->sources.js,
                  drift_word(c->sources.psi, c->sources.limit));
     for (size_t i = 0; i < c->sources.n; i++) {
         const struct sketch_source *source = &c->sources.names[i];
 
-        if (same_number(c->sources.before[i], c->sources.after[i]))
+        if (fabs(c->sources.after[i] - c->sources.before[i]) < SHARE_SHOWN)
             continue;
         text_appendf(out, "  %6.2f %% -> %6.2f %%  ", 100 * c->sources.before[i],
                      100 * c->sources.after[i]);
@@ -274,6 +286,12 @@ static void print_sources(const struct comparison *c, struct text *out)
     }
 }
 
+/* A word of our own tables, or one that they lack. */
+static void print_word(struct text *out, const char *word)
+{
+    text_append_visible(out, word, strlen(word), ID_WIDTH);
+}
+
 static void print_fate(struct text *out, const struct comparison_row *row)
 {
     if (row->kept) {
@@ -281,21 +299,17 @@ static void print_fate(struct text *out, const struct comparison_row *row)
         return;
     }
     text_append(out, "left out, ");
-    if (row->reason)
-        text_append_visible(out, row->reason, strlen(row->reason), ID_WIDTH);
-    else
-        text_append(out, "no reason given");
+    print_word(out, row->reason ? words_reason(row->reason) : "no reason given");
 }
 
-static void print_sample(const struct comparison *c, const char *change,
-                         struct comparison_pair pair, struct text *out)
+static void print_sample(const struct comparison *c, struct comparison_pair pair, struct text *out)
 {
     const struct comparison_row *before =
         pair.before == NO_ROW ? NULL : &c->before->rows[pair.before];
     const struct comparison_row *after = pair.after == NO_ROW ? NULL : &c->after->rows[pair.after];
     const struct comparison_row *named = after ? after : before;
 
-    text_appendf(out, "  %-7s  ", change);
+    text_append(out, "    ");
     text_append_visible(out, named->id, named->id_length, ID_WIDTH);
     text_appendf(out, " (row %zu of %c): ", after ? pair.after : pair.before, after ? 'B' : 'A');
     if (before)
@@ -309,6 +323,12 @@ static void print_sample(const struct comparison *c, const char *change,
 
 static void print_samples(const struct comparison *c, struct text *out)
 {
+    static const char *const meanings[COMPARISON_CHANGE_COUNT] = {
+        [COMPARISON_GAINED] = "left out of A, kept in B",
+        [COMPARISON_LOST] = "kept in A, left out of B",
+        [COMPARISON_ENTERED] = "only in B",
+        [COMPARISON_LEFT] = "only in A",
+    };
     const char *head = "samples\n";
 
     for (int change = 0; change < COMPARISON_CHANGE_COUNT; change++) {
@@ -316,12 +336,17 @@ static void print_samples(const struct comparison *c, struct text *out)
 
         if (n == 0)
             continue;
-        text_appendf(out, "%s  %zu %s\n", head, n, comparison_change_names[change]);
+        text_appendf(out, "%s  ", head);
         head = "";
+        words_append_count(out, (int64_t)n);
+        text_appendf(out, " %s: %s\n", comparison_change_names[change], meanings[change]);
         for (size_t i = 0; i < n && i < SAMPLES_SHOWN; i++)
-            print_sample(c, comparison_change_names[change], c->changed[change].pairs[i], out);
-        if (n > SAMPLES_SHOWN)
-            text_appendf(out, "  ...      %zu more: --json lists them\n", n - SAMPLES_SHOWN);
+            print_sample(c, c->changed[change].pairs[i], out);
+        if (n > SAMPLES_SHOWN) {
+            text_append(out, "    and ");
+            words_append_count(out, (int64_t)(n - SAMPLES_SHOWN));
+            text_append(out, " more, which --json lists\n");
+        }
     }
 }
 

@@ -150,9 +150,15 @@ static enum status append_latents(const struct audit *audit, const struct compar
     return st;
 }
 
-static const char *reason_of(const struct comparison_row *row)
+/* "left out (near duplicate)": the names of reasons are words. */
+static void append_reason(const struct comparison_row *row, struct text *note)
 {
-    return row->reason ? row->reason : "no reason given";
+    const char *reason = row->reason ? row->reason : "no reason given";
+
+    text_append(note, "left out (");
+    for (; *reason; reason++)
+        text_append_char(note, *reason == '_' ? ' ' : *reason);
+    text_append_char(note, ')');
 }
 
 static void append_note(const struct comparison *c, enum comparison_change change,
@@ -164,20 +170,22 @@ static void append_note(const struct comparison *c, enum comparison_change chang
 
     switch (change) {
     case COMPARISON_GAINED:
-        text_appendf(note, "gained: was left out (%s)", reason_of(before));
+        text_append(note, "gained: was ");
+        append_reason(before, note);
         break;
     case COMPARISON_LOST:
-        text_appendf(note, "lost: was kept, is left out (%s)", reason_of(after));
+        text_append(note, "lost: was kept, is ");
+        append_reason(after, note);
         break;
     case COMPARISON_ENTERED:
         text_append(note, "entered: was not there");
         break;
     default:
-        text_append(note, "left: is not there any more, ");
+        text_append(note, "left: is not there any more, was ");
         if (before->kept)
-            text_append(note, "was kept");
+            text_append(note, "kept");
         else
-            text_appendf(note, "was left out (%s)", reason_of(before));
+            append_reason(before, note);
         break;
     }
 }

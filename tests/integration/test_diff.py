@@ -59,10 +59,10 @@ class Diff(SaerlCase):
         rows[30] = {"id": "new", "prompt": "something else", "source": "a"}
         self.run_over(rows, "b")
         words = self.diff()
-        self.assertIn('"s8" (row 8 of B): kept -> left out, duplicate', words)
-        self.assertIn('"s9" (row 9 of B): left out, duplicate -> kept', words)
-        self.assertIn('entered  "new" (row 30 of B): kept', words)
-        self.assertIn('left     "s30" (row 30 of A): kept', words)
+        self.assertIn('"s8" (row 8 of B): kept -> left out, exact duplicate', words)
+        self.assertIn('"s9" (row 9 of B): left out, exact duplicate -> kept', words)
+        self.assertIn('1 entered: only in B\n    "new" (row 30 of B): kept', words)
+        self.assertIn('1 left: only in A\n    "s30" (row 30 of A): kept', words)
         told = json.loads(self.diff("a", "b", "--json"))["changed"]
         by_change = {}
         for sample in told["samples"]:
@@ -87,9 +87,9 @@ class Diff(SaerlCase):
         self.run_over(self.rows(), "a")
         self.run_over(self.rows()[:20], "b")
         words = self.diff()
-        self.assertIn("20 left", words)
-        self.assertIn("10 more: --json lists them", words)
-        self.assertEqual(words.count("  left     "), 10)
+        self.assertIn("20 left: only in A", words)
+        self.assertIn("and 10 more, which --json lists", words)
+        self.assertEqual(words.count(" of A): kept"), 10)
         told = json.loads(self.diff("a", "b", "--json"))
         self.assertEqual(len(told["changed"]["samples"]), 20)
         self.assertEqual((told["before"]["rows"], told["after"]["rows"]), (40, 20))

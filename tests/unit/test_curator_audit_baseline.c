@@ -174,10 +174,10 @@ static void samples_that_changed_side_are_shown(void **state)
     assert_true(audit_sample_number(root, "changed.entered") == 1);
     assert_true(audit_sample_number(root, "changed.left") == 1);
     audit_sample_is_text(root, "changed.samples.0.id", "r2");
-    audit_sample_is_text(root, "changed.samples.0.note", "gained: was left out (low_quality)");
+    audit_sample_is_text(root, "changed.samples.0.note", "gained: was left out (low quality)");
     audit_sample_is_text(root, "changed.samples.1.id", "r4");
     audit_sample_is_text(root, "changed.samples.1.note",
-                         "lost: was kept, is left out (low_quality)");
+                         "lost: was kept, is left out (low quality)");
     audit_sample_is_text(root, "changed.samples.2.id", "new");
     audit_sample_is_text(root, "changed.samples.3.id", "r8");
     assert_null(audit_sample_at(root, "changed.samples.3.row"));
