@@ -54,13 +54,18 @@ static double strength_of_ratio(double x, double expected)
     return ratio > factor_max ? 1 - 1 / ratio : 0;
 }
 
+/* Vectors of one position, or means, differ less than tokens do: V is not that of training. */
+static bool has_own_variance(const struct sae_evidence *e)
+{
+    return !e->pooled && (e->tokens == 0 || e->tokens >= TOKENS_MIN);
+}
+
 static double strength_of_variance(const struct sae_evidence *e)
 {
     double s = (variance_high - e->explained_variance) / (variance_high - variance_low);
 
     s = fmin(1, fmax(0, s));
-    /* Vectors of one position, or means, differ less than tokens do: V is not that of training. */
-    return e->pooled || (e->tokens && e->tokens < TOKENS_MIN) ? fmin(s, strength_unsure) : s;
+    return has_own_variance(e) ? s : fmin(s, strength_unsure);
 }
 
 static void judge_l0(struct suspicion *s, const struct sae_evidence *e)
@@ -109,7 +114,7 @@ void sae_suspect(struct suspicion *s, const struct sae_evidence *e)
             "scale left out or applied twice?",
             e->norm, e->norm_expected);
     /* Of a sound set few samples are that bad, of the wrong layer most are: the share itself. */
-    if (e->worse > worse_max && !e->pooled)
+    if (e->worse > worse_max && has_own_variance(e))
         add(s, e->worse, "the SAE does worse than the mean on %.0f %% of the samples",
             100 * e->worse);
     if (e->dense > dense_max && e->d_sae >= DENSE_LATENTS_MIN)

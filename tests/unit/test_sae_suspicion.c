@@ -70,10 +70,12 @@ static void few_tokens_and_pooled_vectors_settle_nothing_alone(void **state)
     e.explained_variance = -3;
     assert_true(score_of(e) == 1);
     e.tokens = 99;
+    e.worse = 0.9;
     assert_true(score_of(e) >= SUSPICION_DOUBT && score_of(e) < SUSPICION_SURE);
     e.tokens = 8192;
     e.pooled = true;
     assert_true(score_of(e) >= SUSPICION_DOUBT && score_of(e) < SUSPICION_SURE);
+    e.worse = 0;
     /* But with another sign beside it. */
     e.norm_expected = 60;
     assert_true(score_of(e) >= SUSPICION_SURE);
