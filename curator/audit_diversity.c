@@ -42,8 +42,9 @@ static const double garbage_covered = 0.8;
 #define ODD_Z 3.5
 static const double odd_ratio = 1.5;
 
-/* Half of all samples in one of several clusters. With few clusters a large one is no surprise. */
-static const double dominant_share = 0.5, dominant_share_of_few = 0.9;
+/* Half of all samples, and four times what each of even clusters would hold: of few clusters a
+ * large one is no surprise, whatever the data. Of those it is noted when hardly a row is left. */
+static const double dominant_share = 0.5, dominant_even = 4, dominant_share_of_few = 0.9;
 #define DOMINANT_CLUSTERS_MIN 5
 #define DOMINANT_ROWS_MIN 50
 
@@ -670,9 +671,10 @@ static enum status tell(struct audit *audit, const struct diversity *d, struct e
 {
     const struct run *run = d->run;
     double share = (double)d->sizes[d->by_size[0]].size / (double)d->n;
-    bool dominant =
-        d->n >= DOMINANT_ROWS_MIN && d->k > 1 &&
-        share >= (d->k >= DOMINANT_CLUSTERS_MIN ? dominant_share : dominant_share_of_few);
+    double limit = d->k >= DOMINANT_CLUSTERS_MIN
+                       ? fmax(dominant_share, dominant_even / (double)d->k)
+                       : dominant_share_of_few;
+    bool dominant = d->n >= DOMINANT_ROWS_MIN && d->k > 1 && share >= limit;
     bool uneven =
         d->k >= EFFECTIVE_CLUSTERS_MIN && run->clusters.effective < effective_min * (double)d->k;
     bool one = d->k == 1 && run->recipe->clustering.clusters != 1 && d->n >= DOMINANT_ROWS_MIN;

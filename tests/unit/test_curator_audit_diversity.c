@@ -181,17 +181,18 @@ static void unreadable_clusters_are_told_by_what_is_kept(void **state)
 
 static void one_cluster_may_be_large_among_few(void **state)
 {
-    static const size_t of_five[] = {50, 10, 10, 15, 15}, of_four[] = {80, 8, 6, 6},
-                        of_two[] = {92, 8}, of_nine[] = {48, 10, 7, 7, 7, 7, 7, 4, 3};
+    static const size_t of_five[] = {80, 5, 5, 5, 5}, even_less[] = {79, 6, 5, 5, 5},
+                        of_four[] = {80, 8, 6, 6}, of_two[] = {92, 8},
+                        of_nine[] = {49, 9, 7, 7, 7, 7, 7, 4, 3},
+                        of_eight[] = {50, 10, 10, 10, 5, 5, 5, 5};
     static const size_t thin[] = {41, 41, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     static const struct {
         const size_t *rows;
         uint32_t k;
         int code, severity;
-    } cases[] = {{of_five, 5, FINDING_DOMINANT_CLUSTER, FINDING_WARNING},
-                 {of_four, 4, -1, 0},
-                 {of_two, 2, FINDING_DOMINANT_CLUSTER, FINDING_NOTE},
-                 {of_nine, 9, -1, 0},
+    } cases[] = {{of_five, 5, FINDING_DOMINANT_CLUSTER, FINDING_WARNING},  {even_less, 5, -1, 0},
+                 {of_eight, 8, FINDING_DOMINANT_CLUSTER, FINDING_WARNING}, {of_four, 4, -1, 0},
+                 {of_two, 2, FINDING_DOMINANT_CLUSTER, FINDING_NOTE},      {of_nine, 9, -1, 0},
                  {thin, 20, FINDING_LOW_DIVERSITY, FINDING_NOTE}};
 
     (void)state;
@@ -238,13 +239,13 @@ static void few_rows_and_none_are_no_case(void **state)
 
 static void the_diversity_section_survives_failing_allocation(void **state)
 {
-    static const size_t rows[] = {60, 30, 10, 5, 5};
+    static const size_t rows[] = {200, 30, 10, 5, 5};
     struct audit_sample sample;
 
     (void)state;
-    audit_sample_init(&sample, 110, 10);
+    audit_sample_init(&sample, 250, 10);
     assign(&sample, rows, 5);
-    for (size_t i = 60; i < 90; i++)
+    for (size_t i = 200; i < 230; i++)
         sample.run.features.recon_mean[i] = 2;
     sample.run.clusters.source_nmi = 0.95;
     audit_sample_fail_allocations(&sample, audit_diversity);
