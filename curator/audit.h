@@ -139,6 +139,9 @@ void audit_prompt_text(const struct audit *audit, size_t row, size_t bytes_max, 
 /* The last part of a path as a JSON string; what is no UTF-8 becomes U+FFFD. */
 void audit_file_name(const char *path, struct text *out);
 
+/* The same for a sentence: plain text. */
+void audit_file_words(const char *path, struct text *out);
+
 /* The name of a source as a JSON string, or null where it may not be shown. */
 void audit_source_name(const struct audit *audit, size_t source, struct text *out);
 

@@ -71,10 +71,9 @@ void audit_source_name(const struct audit *audit, size_t source, struct text *ou
     text_append_json_string(out, dataset_bytes(&audit->run->data, name), name.length);
 }
 
-void audit_file_name(const char *path, struct text *out)
+void audit_file_words(const char *path, struct text *out)
 {
     size_t end = strlen(path), begin, valid;
-    struct text name = {0};
 
     while (end > 1 && path[end - 1] == '/')
         end--;
@@ -83,11 +82,18 @@ void audit_file_name(const char *path, struct text *out)
         begin--;
     /* Names of files are bytes; JSON is UTF-8. */
     while ((valid = text_utf8_valid(path + begin, end - begin)) < end - begin) {
-        text_append_n(&name, path + begin, valid);
-        text_append(&name, "\xef\xbf\xbd");
+        text_append_n(out, path + begin, valid);
+        text_append(out, "\xef\xbf\xbd");
         begin += valid + 1;
     }
-    text_append_n(&name, path + begin, end - begin);
+    text_append_n(out, path + begin, end - begin);
+}
+
+void audit_file_name(const char *path, struct text *out)
+{
+    struct text name = {0};
+
+    audit_file_words(path, &name);
     text_append_json_string(out, text_string(&name), name.length);
     out->failed |= name.failed;
     text_release(&name);

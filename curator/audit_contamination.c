@@ -30,19 +30,23 @@ struct section {
     size_t n_best, n_best_false; /* those that are likely false come last */
 };
 
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
 /* The last part of a path; the second of a name is "name (2)". */
 static void name_files(struct section *s)
 {
     for (size_t i = 0; i < s->overlap->n_files; i++) {
-        const char *path = s->overlap->files[i].path, *slash = strrchr(path, '/');
         size_t n_same = 1;
 
-        text_append(&s->names[i], slash ? slash + 1 : path);
-        for (size_t j = 0; j < i; j++) {
-            const char *other = s->overlap->files[j].path, *at = strrchr(other, '/');
-
-            n_same += strcmp(at ? at + 1 : other, slash ? slash + 1 : path) == 0;
-        }
+        audit_file_words(s->overlap->files[i].path, &s->names[i]);
+        for (size_t j = 0; j < i; j++)
+            n_same += strcmp(last_part(s->overlap->files[j].path),
+                             last_part(s->overlap->files[i].path)) == 0;
         if (n_same > 1)
             text_appendf(&s->names[i], " (%zu)", n_same);
     }

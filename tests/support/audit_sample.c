@@ -42,8 +42,12 @@ static void make_rows(struct run *run, size_t n)
         s->quality = s->difficulty = NAN;
         s->pass_rate = (double)(i % 5) / 4;
         s->n_rewards = 4;
-        run->verdicts[i] = (struct verdict){
-            .stage = STAGE_PLAN, .partner = NO_ROW, .value = NAN, .threshold = NAN};
+        s->prompt_hash = hash128(data->text.data + s->prompt.begin, s->prompt.length);
+        run->verdicts[i] = (struct verdict){.stage = STAGE_PLAN,
+                                            .partner = NO_ROW,
+                                            .nearest = NO_ROW,
+                                            .value = NAN,
+                                            .threshold = NAN};
         mem_free(id);
     }
     assert_false(data->text.failed);
