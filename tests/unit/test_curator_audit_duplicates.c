@@ -1,0 +1,387 @@
+#include <math.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "tests/support/audit_sample.h"
+#include "tests/support/cmocka_headers.h"
+
+static void set_prompt(struct audit_sample *sample, size_t row, const char *prompt)
+{
+    struct dataset *data = &sample->run.data;
+    struct sample *s = &data->samples[row];
+
+    s->prompt = (struct span){data->text.length, strlen(prompt)};
+    text_append(&data->text, prompt);
+    assert_false(data->text.failed);
+    s->prompt_hash = hash128(prompt, strlen(prompt));
+}
+
+/* A prompt of 20 words that no other `number` has. */
+static void set_own_prompt(struct audit_sample *sample, size_t row, size_t number, const char *more)
+{
+    struct text prompt = {0};
+
+    for (size_t w = 0; w < 20; w++)
+        text_appendf(&prompt, "p%zuw%zu ", number, w);
+    text_append(&prompt, more);
+    set_prompt(sample, row, text_string(&prompt));
+    text_release(&prompt);
+}
+
+static void set_answer(struct audit_sample *sample, size_t row, const char *answer)
+{
+    struct dataset *data = &sample->run.data;
+    struct sample *s = &data->samples[row];
+
+    s->line.begin = data->text.length;
+    text_appendf(&data->text, "{\"answer\":\"%s\"}", answer);
+    s->line.length = data->text.length - s->line.begin;
+    s->has_answer = true;
+    s->answer_hash = hash128(answer, strlen(answer));
+}
+
+static void drop(struct audit_sample *sample, size_t row, enum reason reason, size_t partner)
+{
+    struct verdict *v = &sample->run.verdicts[row];
+
+    v->stage = reason == REASON_DUPLICATE        ? STAGE_EXACT_DUPLICATES
+               : reason == REASON_NEAR_DUPLICATE ? STAGE_NEAR_DUPLICATES
+                                                 : STAGE_SAE_DUPLICATES;
+    v->reason = reason;
+    v->partner = partner;
+    v->value = reason == REASON_DUPLICATE ? NAN : 0.9;
+    if (reason == REASON_NEAR_DUPLICATE)
+        v->nearest = partner;
+}
+
+static void set(struct audit_sample *sample, const char *key, const char *value)
+{
+    assert_int_equal(settings_set(recipe_schema, &sample->recipe, key, value,
+                                  (struct setting_origin){.word = "test"}, NULL),
+                     STATUS_OK);
+}
+
+static void init(struct audit_sample *sample, size_t n)
+{
+    audit_sample_init(sample, n, 4);
+    sample->recipe.dedup.near.enabled = true;
+    set(sample, "input.fields.answer", "answer");
+    for (size_t row = 0; row < n; row++)
+        set_own_prompt(sample, row, row, "");
+}
+
+static const struct finding *finding_of(const struct audit_sample *sample, enum finding_code code)
+{
+    for (size_t i = 0; i < sample->audit.findings.n; i++)
+        if (sample->audit.findings.items[i].code == code)
+            return &sample->audit.findings.items[i];
+    return NULL;
+}
+
+static void assert_measure(const struct audit_sample *sample, const char *words)
+{
+    assert_non_null(strstr(text_string(&sample->audit.measures), words));
+}
+
+static void nothing_is_found_where_nothing_repeats(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 60; n += 29) {
+        struct audit_sample sample;
+        struct json *root;
+
+        init(&sample, n);
+        if (n == 30)
+            audit_sample_forget_vectors(&sample);
+        root = audit_sample_print(&sample, audit_duplicates);
+        assert_int_equal(sample.audit.findings.n, 0);
+        assert_true(audit_sample_number(root, "exact.rows") == 0);
+        assert_true(audit_sample_number(root, "near.jaccard") == 0.8);
+        assert_null(audit_sample_at(root, "sae"));
+        assert_int_equal(json_length(audit_sample_at(root, "pairs")), 0);
+        assert_int_equal(json_length(audit_sample_at(root, "group_sizes")), 0);
+        assert_measure(&sample, "\"duplicates\":{\"value\":0,");
+        json_free(root);
+        audit_sample_release(&sample);
+    }
+}
+
+static void what_was_not_looked_for_is_not_known(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+
+    (void)state;
+    init(&sample, 4);
+    sample.recipe.dedup.near.enabled = false;
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_null(audit_sample_at(root, "near"));
+    assert_non_null(audit_sample_at(root, "exact"));
+    assert_measure(&sample, "\"duplicates\":{\"value\":null,");
+    assert_measure(&sample, "\"near_duplicates\":{\"value\":null,");
+    assert_measure(&sample, "\"exact_duplicates\":{\"value\":0,");
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+static void groups_follow_partners_and_pairs_show_each(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+
+    (void)state;
+    init(&sample, 12);
+    sample.recipe.dedup.sae.enabled = true;
+    set_own_prompt(&sample, 1, 0, "and one");
+    drop(&sample, 1, REASON_NEAR_DUPLICATE, 0);
+    set_own_prompt(&sample, 2, 0, "and one");
+    drop(&sample, 2, REASON_DUPLICATE, 1); /* of a row that is a duplicate itself */
+    set_own_prompt(&sample, 5, 4, "");
+    drop(&sample, 5, REASON_DUPLICATE, 4);
+    drop(&sample, 7, REASON_SAE_DUPLICATE, 6);
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_true(audit_sample_number(root, "exact.rows") == 2);
+    assert_true(audit_sample_number(root, "exact.groups") == 2);
+    assert_true(audit_sample_number(root, "near.largest") == 2);
+    assert_true(audit_sample_number(root, "sae.rows") == 1);
+    assert_true(audit_sample_number(root, "group_sizes.0.size") == 2);
+    assert_true(audit_sample_number(root, "group_sizes.0.groups") == 2);
+    assert_true(audit_sample_number(root, "group_sizes.1.size") == 3);
+    assert_int_equal(json_length(audit_sample_at(root, "pairs")), 3);
+    audit_sample_is_text(root, "pairs.0.kind", "near");
+    assert_true(audit_sample_number(root, "pairs.0.group") == 3);
+    assert_true(audit_sample_number(root, "pairs.0.similarity") == 16.0 / 18);
+    assert_true(audit_sample_number(root, "pairs.0.kept.row") == 0);
+    assert_int_equal(json_length(audit_sample_at(root, "pairs.0.spans.kept")), 0);
+    assert_int_equal(json_length(audit_sample_at(root, "pairs.0.spans.dropped")), 1);
+    audit_sample_is_text(root, "pairs.1.kind", "exact");
+    audit_sample_is_text(root, "pairs.2.kind", "sae");
+    assert_true(audit_sample_number(root, "pairs.2.similarity") == 0.9);
+    json_free(root);
+
+    sample.recipe.output.samples_in_report = 0;
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_int_equal(json_length(audit_sample_at(root, "pairs")), 0);
+    assert_true(audit_sample_number(root, "exact.rows") == 2);
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+static void a_redacted_prompt_leaves_no_trace(void **state)
+{
+    struct audit_sample sample;
+    struct text out = {0};
+
+    (void)state;
+    init(&sample, 12);
+    set(&sample, "output.redact", "[prompt, source]");
+    for (size_t row = 0; row < 12; row += 2) {
+        set_own_prompt(&sample, row + 1, row, "and one");
+        drop(&sample, row + 1, REASON_NEAR_DUPLICATE, row);
+    }
+    assert_int_equal(audit_duplicates(&sample.audit, &out, NULL), STATUS_OK);
+    assert_non_null(strstr(text_string(&out), "\"text\":null"));
+    assert_null(strstr(text_string(&out), "p0w"));
+    assert_null(strstr(text_string(&out), "\"odd\""));
+    assert_null(strstr(text_string(&out), "[["));
+    text_release(&out);
+    audit_sample_release(&sample);
+}
+
+/* Each row of "odd" is a near duplicate of the one before it. */
+static void copy_pairs(struct audit_sample *sample)
+{
+    init(sample, 60);
+    for (size_t row = 0; row < 60; row += 2) {
+        set_own_prompt(sample, row + 1, row, "and one");
+        drop(sample, row + 1, REASON_NEAR_DUPLICATE, row);
+        sample->run.verdicts[row].nearest = row + 1;
+    }
+}
+
+static void a_source_that_is_a_copy_is_named(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+    const struct finding *f;
+
+    (void)state;
+    copy_pairs(&sample);
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_int_equal(sample.audit.findings.n, 1); /* all duplicates are explained by it */
+    f = finding_of(&sample, FINDING_DUPLICATED_SOURCE);
+    assert_non_null(f);
+    assert_int_equal(f->severity, FINDING_PROBLEM);
+    assert_string_equal(f->title, "odd is a copy of even: 100 % of its rows (30 of 30) are there "
+                                  "too");
+    assert_int_equal(f->rows[0].row, 1);
+    assert_string_equal(f->rows[0].note, "copy of row 0");
+    audit_sample_is_text(root, "between_sources.0.a", "odd");
+    audit_sample_is_text(root, "between_sources.0.b", "even");
+    assert_true(audit_sample_number(root, "between_sources.0.rows") == 30);
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+/* Half of "even" is in "odd", which came later and is all of it there: the copy is "odd". */
+static void the_copy_is_the_source_that_is_there_as_a_whole(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+
+    (void)state;
+    init(&sample, 80);
+    for (size_t row = 0; row < 80; row++) {
+        bool copied = row < 42;
+
+        if (row >= 42)
+            sample.audit.source_of[row] = 0;
+        if (copied && row % 2) {
+            set_own_prompt(&sample, row, row - 1, "");
+            drop(&sample, row, REASON_DUPLICATE, row - 1);
+        }
+    }
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_int_equal(sample.audit.findings.n, 1);
+    assert_string_equal(sample.audit.findings.items[0].title,
+                        "odd is a copy of even: 100 % of its rows (21 of 21) are there too");
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+/* Row 1 is like row 0 of the other source; 3, 5, ... are like the one before them, not like 0. */
+static void a_chain_in_one_source_is_not_blamed_on_another(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+    const struct finding *f;
+
+    (void)state;
+    init(&sample, 60);
+    for (size_t row = 1; row < 60; row += 2) {
+        drop(&sample, row, REASON_NEAR_DUPLICATE, 0);
+        sample.run.verdicts[row].nearest = row == 1 ? 0 : row - 2;
+    }
+    sample.run.verdicts[0].nearest = 1;
+    root = audit_sample_print(&sample, audit_duplicates);
+    f = finding_of(&sample, FINDING_DUPLICATED_SOURCE);
+    assert_non_null(f);
+    assert_string_equal(f->title, "odd repeats itself: 97 % of its rows (29 of 30) are copies of "
+                                  "earlier ones");
+    assert_int_equal(json_length(audit_sample_at(root, "between_sources")), 2);
+    assert_true(audit_sample_number(root, "between_sources.0.rows") == 1);
+    f = finding_of(&sample, FINDING_GIANT_GROUP);
+    assert_non_null(f);
+    assert_int_equal(f->severity, FINDING_PROBLEM);
+    assert_null(finding_of(&sample, FINDING_DUPLICATES));
+    /* No row of the group is like its first: a row is shown beside the one it is like. */
+    assert_true(audit_sample_number(root, "pairs.0.kept.row") ==
+                    (double)sample.run.verdicts[1].nearest &&
+                audit_sample_number(root, "pairs.0.dropped.row") == 1);
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+static void some_duplicates_are_a_note_and_many_a_problem(void **state)
+{
+    static const struct {
+        size_t n, dropped;
+        enum finding_severity severity;
+    } cases[] = {
+        {400, 1, FINDING_NOTE},     {20, 9, FINDING_NOTE},        {400, 19, FINDING_NOTE},
+        {400, 20, FINDING_WARNING}, {400, 119, FINDING_WARNING},  {400, 120, FINDING_PROBLEM},
+        {2000, 99, FINDING_NOTE},   {2000, 100, FINDING_WARNING}, {2000, 600, FINDING_PROBLEM},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+        struct audit_sample sample;
+        struct json *root;
+        const struct finding *f;
+
+        init(&sample, cases[c].n);
+        for (size_t row = 0; row < cases[c].n; row++)
+            sample.audit.source_of[row] = AUDIT_NO_SOURCE;
+        for (size_t i = 0; i < cases[c].dropped; i++) {
+            size_t row = cases[c].n - 1 - i;
+
+            set_own_prompt(&sample, row, i, "");
+            drop(&sample, row, REASON_DUPLICATE, i);
+        }
+        root = audit_sample_print(&sample, audit_duplicates);
+        f = finding_of(&sample, FINDING_DUPLICATES);
+        assert_non_null(f);
+        assert_int_equal(f->severity, cases[c].severity);
+        assert_int_equal(sample.audit.findings.n, 1);
+        json_free(root);
+        audit_sample_release(&sample);
+    }
+}
+
+static void conflicting_answers_are_shown_in_pairs(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+    const struct finding *f;
+
+    (void)state;
+    init(&sample, 200);
+    for (size_t row = 0; row < 200; row++)
+        set_answer(&sample, row, "4");
+    for (size_t row = 150; row < 153; row++) {
+        set_own_prompt(&sample, row, 7, "");
+        set_answer(&sample, row, row == 150 ? "4" : "5");
+        sample.run.verdicts[row].conflicting_answer = true;
+    }
+    sample.run.data.n_answer = 200;
+    sample.run.verdicts[7].conflicting_answer = true;
+    root = audit_sample_print(&sample, audit_duplicates);
+    assert_true(audit_sample_number(root, "conflicting") == 4);
+    assert_int_equal(json_length(audit_sample_at(root, "conflicts")), 1);
+    assert_true(audit_sample_number(root, "conflicts.0.a.row") == 7);
+    assert_true(audit_sample_number(root, "conflicts.0.b.row") == 151);
+    audit_sample_is_text(root, "conflicts.0.b.answer", "5");
+    f = finding_of(&sample, FINDING_CONFLICTING_ANSWERS);
+    assert_non_null(f);
+    assert_int_equal(f->severity, FINDING_WARNING);
+    assert_int_equal(f->n_rows, 2);
+    assert_string_equal(f->rows[0].note, "row 151 has another answer");
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+static void duplicates_survive_failing_allocations(void **state)
+{
+    struct audit_sample sample;
+
+    (void)state;
+    copy_pairs(&sample);
+    set_own_prompt(&sample, 9, 6, "");
+    drop(&sample, 9, REASON_DUPLICATE, 6);
+    set_answer(&sample, 6, "1");
+    set_answer(&sample, 9, "2");
+    sample.run.data.n_answer = 2;
+    sample.run.verdicts[6].conflicting_answer = sample.run.verdicts[9].conflicting_answer = true;
+    sample.recipe.output.samples_in_report = 2;
+    audit_sample_fail_allocations(&sample, audit_duplicates);
+    audit_sample_release(&sample);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_found_where_nothing_repeats),
+        cmocka_unit_test(what_was_not_looked_for_is_not_known),
+        cmocka_unit_test(groups_follow_partners_and_pairs_show_each),
+        cmocka_unit_test(a_redacted_prompt_leaves_no_trace),
+        cmocka_unit_test(a_source_that_is_a_copy_is_named),
+        cmocka_unit_test(the_copy_is_the_source_that_is_there_as_a_whole),
+        cmocka_unit_test(a_chain_in_one_source_is_not_blamed_on_another),
+        cmocka_unit_test(some_duplicates_are_a_note_and_many_a_problem),
+        cmocka_unit_test(conflicting_answers_are_shown_in_pairs),
+        cmocka_unit_test(duplicates_survive_failing_allocations),
+    };
+
+    return cmocka_run_group_tests_name("curator/audit_duplicates", tests, NULL, NULL);
+}
