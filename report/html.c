@@ -358,6 +358,18 @@ static bool is_redacted(const struct json *sample, const char *field)
     return false;
 }
 
+/* Its name as words: "low_quality" is for programs. */
+static void append_reason(struct text *out, const struct json *reason)
+{
+    size_t start = out->length;
+
+    html_name(out, reason);
+    for (size_t i = start; i < out->length; i++) {
+        if (out->data[i] == '_')
+            out->data[i] = ' ';
+    }
+}
+
 /* Id, or the row where there is none; source; kept or why not. */
 static void sample_head(struct text *out, const struct json *sample, const char *label)
 {
@@ -386,7 +398,7 @@ static void sample_head(struct text *out, const struct json *sample, const char 
         text_append(out, " <span class=\"chip dropped\">dropped");
         if (member_string(sample, "reason")) {
             text_append(out, ": ");
-            html_name(out, json_member(sample, "reason"));
+            append_reason(out, json_member(sample, "reason"));
         }
         text_append(out, "</span>");
     }
@@ -475,6 +487,7 @@ void page_samples(struct page *page, const char *title, const struct json *list)
     if (n == 0)
         return;
     page_fold_begin(page, title, (double)n);
+    text_append(&page->out, "<div class=\"samples\">\n");
     for (size_t i = 0; i < n; i++) {
         if (page_sample(page, json_element(list, i), NULL, NULL))
             continue;
@@ -482,6 +495,7 @@ void page_samples(struct page *page, const char *title, const struct json *list)
         page->left_out += n - i - 1;
         break;
     }
+    text_append(&page->out, "</div>\n");
     page_fold_end(page);
     page_keep(page, mark);
 }

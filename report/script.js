@@ -95,7 +95,8 @@
   // A quote before = + - @ keeps spreadsheets from taking a text for a formula.
   function csvCell(text) {
     const isNumber = !isNaN(numberOf(text));
-    let value = isNumber ? text.trim().replace(/,/g, "").replace("\u2212", "-") : text;
+    let value = isNumber
+      ? text.trim().replace(/,/g, "").replace("\u2212", "-").replace(/\s*%$/, "%") : text;
     if (!isNumber && /^[=+\-@\t\r]/.test(value)) {
       value = "'" + value;
     }
@@ -118,8 +119,10 @@
     const from = all("*", svg), to = all("*", copy);
     const size = svg.viewBox.baseVal;
     from.forEach((node, i) => {
-      const style = getComputedStyle(node);
-      painted.forEach((name) => to[i].setAttribute(name, style.getPropertyValue(name)));
+      if (/^(path|rect|line|circle|text|tspan)$/.test(node.tagName)) {
+        const style = getComputedStyle(node);
+        painted.forEach((name) => to[i].setAttribute(name, style.getPropertyValue(name)));
+      }
       // url(#id) is computed to one with the page's address.
       if (node.getAttribute("fill") && node.getAttribute("fill").startsWith("url(")) {
         to[i].setAttribute("fill", node.getAttribute("fill"));
@@ -292,9 +295,10 @@
   }
 
   function openForPrint() {
+    // Not the tables behind charts: the charts are there, and they would fill a book.
     let opened = [];
     window.addEventListener("beforeprint", () => {
-      opened = all("details:not([open]):not(.about)");
+      opened = all("details:not([open]):not(.about):not(.data)");
       opened.forEach((d) => { d.open = true; });
     });
     window.addEventListener("afterprint", () => {

@@ -281,7 +281,9 @@ static void append_latents(struct text *out, const struct json *latents)
 
         text_append(out, "<li><span>");
         page_latent(out, latent);
-        text_appendf(out, "</span> <small><b>%s</b> here, %s overall</small></li>\n",
+        text_appendf(out,
+                     named ? "</span> <small><b>%s</b> here, %s overall</small></li>\n"
+                           : "</span> <small><b>%s</b> (%s)</small></li>\n",
                      number_share(member_number(latent, "within")).s,
                      number_share(member_number(latent, "overall")).s);
     }
@@ -314,6 +316,7 @@ static void append_samples(struct page *page, const struct json *card)
     if (n == 0)
         return;
     page_fold_begin(page, "Samples", (double)n);
+    text_append(&page->out, "<div class=\"samples\">\n");
     for (size_t i = 0; i < 2; i++) {
         const struct json *list = json_member(card, lists[i][0]);
 
@@ -322,6 +325,7 @@ static void append_samples(struct page *page, const struct json *card)
                 break;
         }
     }
+    text_append(&page->out, "</div>\n");
     page_fold_end(page);
 }
 
@@ -401,7 +405,8 @@ const struct section section_diversity = {
              "of clusters of equal size that would be as diverse: e to the power of the entropy of "
              "their sizes. Like the sources is 1 where clusters only repeat the sources, and "
              "0 where they have nothing to do with them.</p>\n<p>A latent of a card is one that is "
-             "active in many of its samples and in few others.</p>\n",
+             "active in many of its samples and in few others: with the share of samples in the "
+             "cluster, and of all.</p>\n",
     .reading = reading,
     .body = body,
 };
