@@ -28,14 +28,17 @@ D_SAE, ACTIVE, SUBJECTS = 16384, 64, 24
 def write_pool(folder, n, labels, text_only):
     rng, words = numpy.random.default_rng(1), random.Random(1)
     syllables = "ka lo mi ren sta tor vel dan pu che fir gol hun jas bri nex ow ul".split()
-    vocabulary = [["".join(words.choices(syllables, k=words.randint(2, 4))) for _ in range(400)] for _ in range(SUBJECTS)]
+    vocabulary = [
+        ["".join(words.choices(syllables, k=words.randint(2, 4))) for _ in range(400)] for _ in range(SUBJECTS)
+    ]
     common = "the of a and in to is that it for on with as how many find what if then each are there value".split()
     subject = rng.integers(0, SUBJECTS, n)
     difficulty = rng.beta(1.6, 1.6, n)
     with open(folder / "data.jsonl", "w", encoding="ascii") as out:
         for i in range(n):
             own = vocabulary[subject[i]]
-            text = " ".join(words.choice(common) if words.random() < 0.4 else words.choice(own) for _ in range(words.randint(15, 60)))
+            n_words = words.randint(15, 60)
+            text = " ".join(words.choice(common if words.random() < 0.4 else own) for _ in range(n_words))
             row = {"id": i, "prompt": text, "source": "source-%d" % (i % 7), "answer": str(i)}
             if labels:
                 row["rewards"] = [float(words.random() > difficulty[i]) for _ in range(8)]
@@ -81,7 +84,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_pool(folder, args.samples, args.labels, args.text_only)
-        command = [args.program, "audit", str(folder / "data.jsonl"), "-o", str(folder / "audit"), "--threads", str(args.threads)]
+        command = [args.program, "audit", str(folder / "data.jsonl"), "-o", str(folder / "audit")]
+        command += ["--threads", str(args.threads)]
         if not args.text_only:
             command += ["--features", str(folder / "features.safetensors")]
         times = []
