@@ -20,7 +20,14 @@ const struct setting kmeans_settings[] = {
      .empty = "auto",
      .min = 1,
      .max = 65536,
-     .help = "number of clusters; auto: max(2, min(round(sqrt(N/2)), floor(N/4B)))"},
+     .help = "number of clusters; auto: max(2, min(round(sqrt(N/2)), floor(N/AB))), A being "
+             "auto_batches and B batches.size"},
+    {.name = "auto_batches",
+     .type = SETTING_U32,
+     .offset = offsetof(struct kmeans_config, auto_batches),
+     .fallback = "4",
+     .max = 1000,
+     .help = "batches that a cluster fills on average with clusters: auto; 0: however few"},
     {.name = "metric",
      .type = SETTING_ENUM,
      .offset = offsetof(struct kmeans_config, metric),
@@ -135,9 +142,12 @@ void kmeans_release(struct kmeans *kmeans)
     *kmeans = (struct kmeans){0};
 }
 
-uint32_t kmeans_auto_clusters(size_t n, size_t batch_size)
+uint32_t kmeans_auto_clusters(const struct kmeans_config *config, size_t n, size_t batch_size)
 {
-    double k = fmin(round(sqrt((double)n / 2)), floor((double)n / (4 * (double)batch_size)));
+    double k = round(sqrt((double)n / 2));
+
+    if (config->auto_batches > 0)
+        k = fmin(k, floor((double)n / ((double)config->auto_batches * (double)batch_size)));
 
     return k > 2 ? (uint32_t)fmin(k, UINT32_MAX) : 2;
 }

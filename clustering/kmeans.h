@@ -31,9 +31,10 @@ enum kmeans_transform {
 };
 
 struct kmeans_config {
-    uint32_t clusters; /* 0: auto */
-    int metric;        /* enum kmeans_metric */
-    int transform;     /* enum kmeans_transform */
+    uint32_t clusters;     /* 0: auto */
+    uint32_t auto_batches; /* of rows that a cluster has on average with auto; 0: no matter */
+    int metric;            /* enum kmeans_metric */
+    int transform;         /* enum kmeans_transform */
     bool idf;
     uint32_t max_iterations;
     uint32_t restarts; /* runs in all; the smallest inertia wins, the earliest on a tie */
@@ -75,8 +76,8 @@ struct kmeans {
 
 void kmeans_release(struct kmeans *kmeans);
 
-/* max(2, min(round(sqrt(n / 2)), floor(n / (4 batch_size)))) */
-uint32_t kmeans_auto_clusters(size_t n, size_t batch_size);
+/* max(2, min(round(sqrt(n / 2)), floor(n / (auto_batches batch_size)))) */
+uint32_t kmeans_auto_clusters(const struct kmeans_config *config, size_t n, size_t batch_size);
 
 /*
  * Cluster the rows of x, which kmeans_space prepared; `k` replaces config->clusters (never 0).

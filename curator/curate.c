@@ -386,7 +386,7 @@ static enum status fit(const struct curation *c, struct csr_view x, uint32_t *la
     enum status st = kmeans_space(&space, NULL, x, config, err);
 
     if (k == 0)
-        k = kmeans_auto_clusters(x.rows, c->recipe->batches.size);
+        k = kmeans_auto_clusters(&c->recipe->clustering, x.rows, c->recipe->batches.size);
     if (!st)
         st = kmeans_fit(&kmeans, csr_as_view(&space), k, config, c->recipe->seed, c->kernels,
                         c->workers, err);

@@ -22,10 +22,11 @@ enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
     static const struct {
         const char *key, *value;
     } defaults[] = {
-        {"dedup.near.enabled", "true"},  {"decontaminate.action", "flag"},
-        {"on_error.action", "skip"},     {"on_error.max_bad", "18446744073709551615"},
-        {"quality.fit_labels", "field"}, {"difficulty.fit_labels", "field"},
-        {"difficulty.force", "true"},    {"clustering.fit_rows", "20000"},
+        {"dedup.near.enabled", "true"},   {"decontaminate.action", "flag"},
+        {"on_error.action", "skip"},      {"on_error.max_bad", "18446744073709551615"},
+        {"quality.fit_labels", "field"},  {"difficulty.fit_labels", "field"},
+        {"difficulty.force", "true"},     {"clustering.fit_rows", "20000"},
+        {"clustering.auto_batches", "0"},
     };
     enum status st = STATUS_OK;
 

@@ -29,7 +29,7 @@ static enum status fit(struct run *run, const size_t *rows, size_t n, struct kme
     enum status st;
 
     if (k == 0)
-        k = kmeans_auto_clusters(n, run->recipe->batches.size);
+        k = kmeans_auto_clusters(config, n, run->recipe->batches.size);
     if (run->keep_centroids && config->idf) {
         run->idf = mem_alloc(run->features.d_sae, sizeof(*run->idf));
         if (!run->idf)

@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from planted import Pool, deadened_sae, permuted_activations  # noqa: E402
 from saerl_case import DEMO, SaerlCase  # noqa: E402
 
-SIZES = (300, 1500)
+SIZES = (300, 1200)
 
 
 class Planted(SaerlCase):
@@ -26,23 +26,20 @@ class Planted(SaerlCase):
         pool.write(self.dir)
         return self.audit("--features", self.dir / "features.safetensors", *args)
 
-    def found_first(self, code, report):
+    def found_first(self, code, report, severity="problem"):
         self.assertTrue(report["findings"], "nothing was found")
         self.assertEqual(report["findings"][0]["code"], code, self.told)
-        self.assertEqual(report["findings"][0]["severity"], "problem", self.told)
-        self.assertEqual(report["verdict"]["state"], "not_ready")
-        problems = [f["code"] for f in report["findings"] if f["severity"] == "problem"]
-        return problems
+        self.assertEqual(report["findings"][0]["severity"], severity, self.told)
+        self.assertEqual(report["verdict"]["state"], {"problem": "not_ready", "warning": "warnings"}[severity])
 
-    def found_at_all_sizes(self, code, plant, *args):
+    def found_at_all_sizes(self, code, plant, severity="problem"):
         for n in SIZES:
-            for seed in (1, 2):
-                with self.subTest(n=n, seed=seed):
-                    self.found_first(code, self.pool(n, plant, *args, seed=seed))
+            with self.subTest(n=n):
+                self.found_first(code, self.pool(n, plant, seed=n), severity)
 
     def test_a_clean_pool_gets_a_clean_verdict(self):
         for n in SIZES:
-            for seed in (1, 2, 3, 4):
+            for seed in (1, 2):
                 with self.subTest(n=n, seed=seed):
                     report = self.pool(n, None, seed=seed)
                     bad = [f for f in report["findings"] if f["severity"] != "note"]
@@ -95,7 +92,7 @@ class Planted(SaerlCase):
         self.found_at_all_sizes("length_confound", Pool.length_as_difficulty)
 
     def test_a_cluster_of_garbage(self):
-        self.found_at_all_sizes("garbage_cluster", Pool.garbage)
+        self.found_at_all_sizes("garbage_cluster", Pool.garbage, "warning")
 
     def test_features_of_an_sae_that_hardly_fires(self):
         self.found_at_all_sizes("dead_sae", Pool.dead_features)

@@ -562,11 +562,16 @@ static void kmeans_takes_huge_values(void **state)
 
 static void kmeans_auto_clusters_follows_its_formula(void **state)
 {
+    const struct kmeans_config config = {.auto_batches = 4}, any = {.auto_batches = 0};
+
     (void)state;
-    assert_int_equal(kmeans_auto_clusters(0, 128), 2);
-    assert_int_equal(kmeans_auto_clusters(2000, 128), 3);     /* 2000 / 512 */
-    assert_int_equal(kmeans_auto_clusters(2000, 8), 32);      /* sqrt(1000) = 31.6 */
-    assert_int_equal(kmeans_auto_clusters(100000, 128), 195); /* 100000 / 512, below 223.6 */
+    assert_int_equal(kmeans_auto_clusters(&config, 0, 128), 2);
+    assert_int_equal(kmeans_auto_clusters(&config, 2000, 128), 3); /* 2000 / 512 */
+    assert_int_equal(kmeans_auto_clusters(&config, 2000, 8), 32);  /* sqrt(1000) = 31.6 */
+    assert_int_equal(kmeans_auto_clusters(&config, 100000, 128),
+                     195); /* 100000 / 512, below 223.6 */
+    assert_int_equal(kmeans_auto_clusters(&any, 2000, 128), 32);
+    assert_int_equal(kmeans_auto_clusters(&any, 100000, 128), 224);
 }
 
 static void kmeans_stops_when_canceled(void **state)
