@@ -163,7 +163,7 @@ static void append_scatter(const struct label_check *check, struct text *out)
     make_axis(&y, check->labels, check->predicted, check->n);
     for (size_t i = 0; i < check->n; i++) {
         if (!isnan(check->predicted[i]))
-            counts[bin_of(&y, check->labels[i])][bin_of(&x, check->predicted[i])]++;
+            counts[bin_of(&x, check->predicted[i])][bin_of(&y, check->labels[i])]++;
     }
     text_append_char(out, '{');
     append_edges(out, "x_edges", &x);
