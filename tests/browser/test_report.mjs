@@ -196,23 +196,24 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
   });
 
   await test("the timeline can be zoomed and reset", async () => {
-    const plot = page.locator("#curriculum .uplot");
-    assert.equal(await plot.count(), process.env.UPLOT === "yes" ? 1 : 0);
+    const plots = page.locator("#curriculum .uplot"), plot = plots.first(), other = plots.last();
+    assert.equal(await plots.count(), process.env.UPLOT === "yes" ? 2 : 0); // difficulty, entropy
     if (process.env.UPLOT !== "yes") return;
     await plot.scrollIntoViewIfNeeded();
-    const before = await page.locator("#curriculum .uplot").screenshot();
-    const box = await page.locator("#curriculum .uplot .u-over").boundingBox();
+    const before = await plot.screenshot(), otherBefore = await other.screenshot();
+    const box = await plot.locator(".u-over").boundingBox();
     await page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
     await page.mouse.down();
     await page.mouse.move(box.x + box.width * 0.6, box.y + box.height / 2, {steps: 5});
     await page.mouse.up();
     await page.mouse.move(box.x + box.width / 2, box.y + box.height + 200);
-    const zoomed = await page.locator("#curriculum .uplot").screenshot();
+    const zoomed = await plot.screenshot();
     assert.notDeepEqual(zoomed, before);
+    assert.notDeepEqual(await other.screenshot(), otherBefore, "the plots do not move together");
     const reset = page.locator("#curriculum button", {hasText: /reset|whole|all/i}).first();
     await reset.click();
     await page.mouse.move(0, 0);
-    assert.notDeepEqual(await page.locator("#curriculum .uplot").screenshot(), zoomed);
+    assert.notDeepEqual(await plot.screenshot(), zoomed);
   });
 
   await test("after all this nothing was fetched, said or tried", async () => quiet(seen));
