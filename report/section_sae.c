@@ -195,10 +195,13 @@ static void append_top(struct page *page, const struct json *top)
 static bool append_card(struct page *page, const struct json *card)
 {
     struct text *out = &page->out;
+    char title[80];
     double share = member_number(card, "share"), rows = member_number(card, "rows");
     double mean = member_number(card, "mean"), max = member_number(card, "max");
     size_t mark = out->length;
 
+    snprintf(title, sizeof(title), "Values of latent %.0f where it fires",
+             member_number(card, "latent"));
     text_append(out, "<article class=\"latent\">\n<h4>");
     page_latent(out, card);
     append_why(out, card);
@@ -208,11 +211,13 @@ static bool append_card(struct page *page, const struct json *card)
                  "mean %s &middot; max %s</p>\n<div class=\"latent-body\">",
                  number_share(share).s, number_count(rows).s, number_value(mean).s,
                  number_value(max).s);
+    page->figure_title = title;
     chart_histogram_json(page, json_member(card, "histogram"),
                          (struct histogram){.width = CHART_HALF,
                                             .x_kind = AXIS_VALUE,
                                             .y_kind = AXIS_COUNT,
                                             .x_title = "value where it fires"});
+    page->figure_title = NULL;
     append_top(page, json_member(card, "top"));
     text_append(out, "</div></article>\n");
     return page_keep(page, mark);
