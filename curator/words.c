@@ -1,7 +1,5 @@
 #include "curator/words.h"
 
-#include <string.h>
-
 #include "base/mem.h"
 
 void words_release(struct words *words)
@@ -15,7 +13,8 @@ void words_release(struct words *words)
 /* Signs that change what a formula says; other punctuation only separates. */
 static bool is_operator(char c)
 {
-    return c && strchr("+-*/=<>^%|", c);
+    return c == '+' || c == '-' || c == '*' || c == '/' || c == '=' || c == '<' || c == '>' ||
+           c == '^' || c == '%' || c == '|';
 }
 
 /* Not isalnum(): words must not depend on the locale. */
