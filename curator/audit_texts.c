@@ -35,6 +35,7 @@ static enum status measure_range(void *context, unsigned worker, size_t begin, s
 
 enum status audit_measure_texts(struct audit *audit, struct error *err)
 {
+    mem_free(audit->texts);
     audit->texts = mem_alloc(audit->run->data.n, sizeof(*audit->texts));
     if (!audit->texts)
         return error_nomem(err);

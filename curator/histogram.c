@@ -181,11 +181,14 @@ enum status quantiles_sort(double **sorted, size_t *n_sorted, const double *valu
 
 double quantile(const double *sorted, size_t n, double q)
 {
-    double at = q * (double)(n - 1), below = floor(at);
-    size_t i = (size_t)below;
+    double at, below;
+    size_t i;
 
     if (n == 0)
         return NAN;
+    at = q * (double)(n - 1);
+    below = floor(at);
+    i = (size_t)below;
     return i + 1 >= n ? sorted[n - 1] : sorted[i] + (at - below) * (sorted[i + 1] - sorted[i]);
 }
 

@@ -27,7 +27,8 @@ struct scan {
     size_t visible, letters, digits;
     size_t foreign_run; /* longest run of letters of one script other than Latin and Greek */
     size_t repeated, repeated_words; /* characters, by the one way of looking and by the other */
-    size_t tested, unlikely; /* letters of words that could be judged; of those that fell out */
+    size_t spelled;                  /* letters a to z, but for commands of LaTeX */
+    size_t tested, unlikely; /* those of words that could be judged; of those that fell out */
     size_t n_unlikely;       /* words */
     struct letter_pairs pairs;
     const char *familiar[2]; /* the last two familiar words, of familiar_bytes */
@@ -417,6 +418,7 @@ static void scan_token(struct scan *scan, const char *s, size_t n)
     for (size_t i = 0; i <= n; i++) {
         if (i < n && is_ascii_letter((unsigned char)s[i]))
             continue;
+        scan->spelled += i - begin;
         scan_letters(scan, s + begin, i - begin);
         begin = i + 1;
     }
@@ -598,11 +600,11 @@ static void judge_letters(struct scan *scan)
     double share = scan->tested ? (double)scan->unlikely / (double)scan->tested : 0, by_words = 0;
 
     /* A fifth in unlikely words is beyond any language (0.004), and random letters have twice that:
-     * then those in the other words are no better. */
+     * then those in the other words, and in pieces too short to judge, are no better. */
     if ((scan->n_unlikely >= 3 || scan->unlikely >= 20) && share >= 0.2)
         by_words = fmin(1, share / 0.35);
     scan->odd[TEXT_SMASHED] =
-        fmax(by_words, letter_pairs_disorder(scan->pairs)) * (double)scan->tested;
+        fmax(by_words, letter_pairs_disorder(scan->pairs)) * (double)scan->spelled;
 }
 
 /*

@@ -219,6 +219,7 @@ static void random_characters_are_found(void **state)
     assert_true(count_found(lower, 12, 7) >= 475);
     assert_true(count_found(home, 12, 7) >= 425);
     assert_true(count_found(lower, 1, 100) >= 475);
+    assert_true(count_found("asdfghjklqwertyuiopzxcvbnm;[]{}#@!$", 1, 130) >= 425);
     assert_true(count_found(base64, 1, 100) >= 490);
     assert_true(count_found(printable, 1, 200) >= 425);
     assert_int_equal(count_found("0123456789", 12, 7), 0);
@@ -248,8 +249,7 @@ static void empty_is_what_shows_nothing(void **state)
                                         " \t\r\n",
                                         "\xc2\xa0\xe2\x80\x8b\xef\xbb\xbf",
                                         "user\x1f\x1e",
-                                        "user\x1f \n\x1e"
-                                        "assistant\x1f\x1e",
+                                        "user\x1f \n\036assistant\x1f\x1e",
                                         "system\x1fYou are helpful.\x1euser\x1f\x1e"};
 
     (void)state;
