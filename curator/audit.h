@@ -77,7 +77,8 @@ MUST_CHECK
 enum status audit_report_json(struct audit *audit, struct text *out, struct error *err);
 void audit_release(struct audit *audit);
 
-/* Fill `texts`, by the run's workers; anew, if they are there already. audit_report_json() does before the first section. */
+/* Fill `texts`, by the run's workers; anew, if they are there already. audit_report_json() does
+ * before the first section. */
 MUST_CHECK
 enum status audit_measure_texts(struct audit *audit, struct error *err);
 
