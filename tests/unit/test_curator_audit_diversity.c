@@ -1,7 +1,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "tests/support/audit_sample.h"
 #include "tests/support/cmocka_headers.h"
 
@@ -158,10 +157,8 @@ static void unreadable_clusters_are_told_by_what_is_kept(void **state)
 
         audit_sample_init(&sample, 600, 10);
         assign(&sample, rows, 3);
-        sample.audit.texts = mem_zalloc(600, sizeof(*sample.audit.texts));
-        assert_non_null(sample.audit.texts);
         for (size_t i = 0; i < 600; i++)
-            sample.audit.texts[i].words = 7;
+            sample.audit.texts[i] = (struct audit_text){.words = 7};
         for (size_t i = 0; i < 12; i++) {
             sample.audit.texts[300 + i].garbage = i < cases[c].garbage ? 0.9F : 0.1F;
             if (i >= cases[c].kept)
