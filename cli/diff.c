@@ -263,6 +263,10 @@ static void print_distributions(const struct comparison *c, struct text *out)
                      drift_word(d->psi, d->limit));
         head = "";
     }
+    for (size_t i = 0; i < c->n_not_compared; i++) {
+        text_appendf(out, "%s  %-26s scores of another model\n", head, c->not_compared[i]);
+        head = "";
+    }
 }
 
 static void print_sources(const struct comparison *c, struct text *out)

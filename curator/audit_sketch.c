@@ -5,7 +5,9 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "curator/audit.h"
 #include "curator/comparison.h"
@@ -68,6 +70,25 @@ static enum status fill_difficulty(const struct run *run, double *values, struct
     return STATUS_OK;
 }
 
+static enum status fill_quality_label(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++)
+        values[row] = run->data.samples[row].quality;
+    return STATUS_OK;
+}
+
+static enum status fill_difficulty_label(const struct run *run, double *values, struct error *err)
+{
+    (void)err;
+    for (size_t row = 0; row < run->data.n; row++) {
+        const struct sample *s = &run->data.samples[row];
+
+        values[row] = s->difficulty_from_rewards ? NAN : s->difficulty;
+    }
+    return STATUS_OK;
+}
+
 static enum status fill_pass_rate(const struct run *run, double *values, struct error *err)
 {
     (void)err;
@@ -98,9 +119,51 @@ static enum status fill_active(const struct run *run, double *values, struct err
     return STATUS_OK;
 }
 
-static enum status append_distribution(const struct run *run, const char *name, fill_column *fill,
-                                       double *values, struct text *out, struct error *err)
+/* What makes the values of two models two different things: a hash of the probe, or the name of a
+ * score that needs none; null of a column that no model computes. */
+static enum status append_model(const struct score *score, struct text *out, struct error *err)
 {
+    char hex[HASH128_HEX_SIZE];
+    struct hasher *hasher;
+    const struct probe *probe;
+
+    text_append(out, ",\"model\":");
+    if (!score || !score->source) {
+        text_append(out, "null");
+        return STATUS_OK;
+    }
+    probe = &score->probe;
+    if (!probe->d_sae) {
+        text_append_json_string(out, score->source, strlen(score->source));
+        return STATUS_OK;
+    }
+    hasher = hasher_new();
+    if (!hasher)
+        return error_nomem(err);
+    hasher_update(hasher, &probe->model, sizeof(probe->model));
+    hasher_update(hasher, probe->columns, probe->n_columns * sizeof(*probe->columns));
+    hasher_update(hasher, probe->weights, probe->n_columns * sizeof(*probe->weights));
+    for (size_t i = 0; i < probe->n_extras; i++) {
+        hasher_update(hasher, probe->extras[i].name, strlen(probe->extras[i].name));
+        hasher_update(hasher, &probe->extras[i].mean, sizeof(double));
+        hasher_update(hasher, &probe->extras[i].sd, sizeof(double));
+        hasher_update(hasher, &probe->extras[i].weight, sizeof(double));
+    }
+    hasher_update(hasher, &probe->intercept, sizeof(double));
+    hash128_hex(hasher_digest(hasher), hex);
+    hasher_free(hasher);
+    text_appendf(out, "\"%s\"", hex);
+    return STATUS_OK;
+}
+
+/* A column without values is left out. */
+static enum status append_distribution(const struct run *run, enum sketch_column column,
+                                       fill_column *fill, double *values, struct text *out,
+                                       struct error *err)
+{
+    const struct score *score = column == SKETCH_QUALITY      ? &run->quality
+                                : column == SKETCH_DIFFICULTY ? &run->difficulty
+                                                              : NULL;
     double *sorted = NULL;
     size_t n = 0;
     enum status st = fill(run, values, err);
@@ -108,8 +171,10 @@ static enum status append_distribution(const struct run *run, const char *name, 
     if (!st)
         st = quantiles_sort(&sorted, &n, values, run->data.n, err);
     if (!st && n > 0) {
-        text_appendf(out, "%s{\"name\":\"%s\",\"n\":%zu,\"quantiles\":", out->length > 1 ? "," : "",
-                     name, n);
+        text_appendf(out, "%s{\"name\":\"%s\",\"n\":%zu", out->length > 1 ? "," : "",
+                     sketch_names[column], n);
+        st = append_model(score, out, err);
+        text_append(out, ",\"quantiles\":");
         quantiles_print(sorted, n, SKETCH_QUANTILES, out);
         text_append_char(out, '}');
     }
@@ -120,9 +185,14 @@ static enum status append_distribution(const struct run *run, const char *name, 
 static enum status append_distributions(const struct run *run, struct text *out, struct error *err)
 {
     static fill_column *const columns[SKETCH_COUNT] = {
-        [SKETCH_WORDS] = fill_words,           [SKETCH_TOKENS] = fill_tokens,
-        [SKETCH_QUALITY] = fill_quality,       [SKETCH_DIFFICULTY] = fill_difficulty,
-        [SKETCH_PASS_RATE] = fill_pass_rate,   [SKETCH_RECON] = fill_recon,
+        [SKETCH_WORDS] = fill_words,
+        [SKETCH_TOKENS] = fill_tokens,
+        [SKETCH_QUALITY] = fill_quality,
+        [SKETCH_DIFFICULTY] = fill_difficulty,
+        [SKETCH_QUALITY_LABEL] = fill_quality_label,
+        [SKETCH_DIFFICULTY_LABEL] = fill_difficulty_label,
+        [SKETCH_PASS_RATE] = fill_pass_rate,
+        [SKETCH_RECON] = fill_recon,
         [SKETCH_ACTIVE_LATENTS] = fill_active,
     };
     double *values = mem_alloc(run->data.n, sizeof(*values));
@@ -130,8 +200,8 @@ static enum status append_distributions(const struct run *run, struct text *out,
     enum status st = values ? STATUS_OK : error_nomem(err);
 
     text_append_char(&list, '[');
-    for (size_t i = 0; !st && i < SKETCH_COUNT; i++)
-        st = append_distribution(run, sketch_names[i], columns[i], values, &list, err);
+    for (int i = 0; !st && i < SKETCH_COUNT; i++)
+        st = append_distribution(run, (enum sketch_column)i, columns[i], values, &list, err);
     text_append(out, "{\"distributions\":");
     text_append_n(out, text_string(&list), list.length);
     text_append_char(out, ']');

@@ -43,13 +43,12 @@ double comparison_psi(const double *before, const double *after, size_t n, doubl
 }
 
 /* The quantile of chi2 by Wilson and Hilferty's approximation. */
-double comparison_psi_limit(size_t n_bins, double n_before, double n_after)
+double comparison_psi_noise(size_t n_bins, double n_before, double n_after)
 {
-    double k = n_bins > 1 ? (double)n_bins - 1 : 1,
-           root = 1 - 2 / (9 * k) + Z_DRIFT * sqrt(2 / (9 * k));
-    double noise = (1 / n_before + 1 / n_after) * k * root * root * root;
+    double k = n_bins > 1 ? (double)n_bins - 1 : 1;
+    double root = 1 - 2 / (9 * k) + Z_DRIFT * sqrt(2 / (9 * k));
 
-    return fmax(COMPARISON_PSI_DRIFT, noise);
+    return (1 / n_before + 1 / n_after) * k * root * root * root;
 }
 
 /* Do values jump from q[i] to q[i + 1], as whole numbers do? */
@@ -137,7 +136,8 @@ static void compare_distributions(struct comparison_distribution *d,
         below_after = a;
     }
     d->psi = comparison_psi(d->before, d->after, d->n_bins, before->n, after->n);
-    d->limit = comparison_psi_limit(d->n_bins, before->n, after->n);
+    d->noise = comparison_psi_noise(d->n_bins, before->n, after->n);
+    d->limit = fmax(COMPARISON_PSI_DRIFT, d->noise);
 }
 
 static double measured(const struct comparison_side *side, const char *name, bool *there)
@@ -232,7 +232,8 @@ static void compare_sources(struct comparison *c)
     c->sources.js = fmax(c->sources.js, 0);
     c->sources.psi = comparison_psi(c->sources.before, c->sources.after, c->sources.n,
                                     c->before->total, c->after->total);
-    c->sources.limit = comparison_psi_limit(c->sources.n, c->before->total, c->after->total);
+    c->sources.noise = comparison_psi_noise(c->sources.n, c->before->total, c->after->total);
+    c->sources.limit = fmax(COMPARISON_PSI_DRIFT, c->sources.noise);
 }
 
 /* A latent that a full list lacks is about as frequent as the list's last at most. */
@@ -418,6 +419,30 @@ static enum status compare_rows(struct comparison *c, struct error *err)
     return st;
 }
 
+static bool same_model(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static void compare_columns(struct comparison *c)
+{
+    for (size_t i = 0; i < SKETCH_COUNT; i++) {
+        const struct sketch_distribution *before = &c->before->distributions[i];
+        const struct sketch_distribution *after = &c->after->distributions[i];
+        struct comparison_distribution *d = &c->distributions[c->n_distributions];
+
+        if (before->n == 0 || after->n == 0)
+            continue;
+        if (!same_model(before->model, after->model)) {
+            c->not_compared[c->n_not_compared++] = sketch_names[i];
+            continue;
+        }
+        *d = (struct comparison_distribution){.name = sketch_names[i]};
+        compare_distributions(d, before, after);
+        c->n_distributions++;
+    }
+}
+
 enum status comparison_make(struct comparison *comparison, const struct comparison_side *before,
                             const struct comparison_side *after, struct error *err)
 {
@@ -425,15 +450,7 @@ enum status comparison_make(struct comparison *comparison, const struct comparis
 
     *comparison = (struct comparison){.before = before, .after = after};
     compare_numbers(comparison);
-    for (size_t i = 0; i < SKETCH_COUNT; i++) {
-        struct comparison_distribution *d = &comparison->distributions[comparison->n_distributions];
-
-        if (before->distributions[i].n == 0 || after->distributions[i].n == 0)
-            continue;
-        *d = (struct comparison_distribution){.name = sketch_names[i]};
-        compare_distributions(d, &before->distributions[i], &after->distributions[i]);
-        comparison->n_distributions++;
-    }
+    compare_columns(comparison);
     compare_sources(comparison);
     compare_latents(comparison);
     st = compare_rows(comparison, err);
@@ -444,10 +461,16 @@ enum status comparison_make(struct comparison *comparison, const struct comparis
 
 double comparison_drift(const struct comparison *comparison)
 {
-    double worst = comparison->sources.n ? comparison->sources.psi : NAN;
+    double worst = comparison->n_distributions || comparison->sources.n ? 0 : NAN;
 
-    for (size_t i = 0; i < comparison->n_distributions; i++)
-        worst = fmax(worst, comparison->distributions[i].psi); /* which passes NaN over */
+    if (comparison->sources.n && comparison->sources.psi > comparison->sources.noise)
+        worst = comparison->sources.psi;
+    for (size_t i = 0; i < comparison->n_distributions; i++) {
+        const struct comparison_distribution *d = &comparison->distributions[i];
+
+        if (d->psi > d->noise)
+            worst = fmax(worst, d->psi);
+    }
     return worst;
 }
 
@@ -517,6 +540,9 @@ void comparison_print(const struct comparison *comparison, struct text *out)
         append_doubles(out, "after", d->after, d->n_bins);
         text_append_char(out, '}');
     }
+    text_append(out, "],\"not_compared\":[");
+    for (size_t i = 0; i < comparison->n_not_compared; i++)
+        text_appendf(out, "%s\"%s\"", i ? "," : "", comparison->not_compared[i]);
     text_append_char(out, ']');
     append_sources(comparison, out);
 }

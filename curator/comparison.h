@@ -11,6 +11,9 @@
  * population give about (1/n_before + 1/n_after) chi2(bins - 1): a PSI counts as drift only if it
  * is above that, too, at one chance in ten thousand.
  *
+ * Scores of two models are not two samples of one thing: predicted quality and difficulty are
+ * compared only if the model is the same, which a fit on other labels never is.
+ *
  * A value that holds two tenths of the earlier side or more has a bin of its own; values beyond the
  * earlier side's range count in the outer bins.
  */
@@ -33,6 +36,8 @@ enum sketch_column {
     SKETCH_TOKENS,
     SKETCH_QUALITY,
     SKETCH_DIFFICULTY,
+    SKETCH_QUALITY_LABEL,    /* as the data have them */
+    SKETCH_DIFFICULTY_LABEL, /* mapped to [0, 1]; not those that follow from rewards */
     SKETCH_PASS_RATE,
     SKETCH_RECON,
     SKETCH_ACTIVE_LATENTS,
@@ -51,6 +56,8 @@ extern const char *const sketch_names[]; /* "words", ... */
 
 struct sketch_distribution {
     double n; /* values; 0: not in the sketch */
+    const char
+        *model; /* what computed them, borrowed from the report; NULL: nothing that differs */
     double quantiles[SKETCH_QUANTILES];
 };
 
@@ -128,12 +135,15 @@ struct comparison {
 
     struct comparison_distribution {
         const char *name;
-        double psi, limit; /* drift is a PSI above `limit` */
+        double psi;
+        double noise, limit; /* what chance does; drift is a PSI above `limit` */
         size_t n_bins;
         double edges[COMPARISON_BINS_MAX + 1];
         double before[COMPARISON_BINS_MAX], after[COMPARISON_BINS_MAX]; /* shares */
     } distributions[SKETCH_COUNT];
     size_t n_distributions;
+    const char *not_compared[SKETCH_COUNT]; /* of another model */
+    size_t n_not_compared;
 
     /* Shares of all rows; the last one is of rows without a source or one that is not listed. */
     struct {
@@ -141,7 +151,7 @@ struct comparison {
         double before[2 * SKETCH_SOURCES_MAX + 1], after[2 * SKETCH_SOURCES_MAX + 1];
         size_t n;  /* 0: not known of both sides */
         double js; /* Jensen-Shannon divergence in bits, 0 .. 1 */
-        double psi, limit;
+        double psi, noise, limit;
     } sources;
 
     /* Latents whose share of samples differs beyond chance, the surest first; only where both
@@ -173,7 +183,8 @@ enum status comparison_make(struct comparison *comparison, const struct comparis
                             const struct comparison_side *after, struct error *err);
 void comparison_release(struct comparison *comparison);
 
-/* Largest PSI of all, sources included; NaN where nothing could be compared. */
+/* Largest PSI that chance does not explain, sources included; 0 where there is none, NaN where
+ * nothing could be compared. */
 double comparison_drift(const struct comparison *comparison);
 
 /* Members for JSON, each with a comma in front: numbers, distributions, sources. */
@@ -183,7 +194,7 @@ void comparison_print(const struct comparison *comparison, struct text *out);
 double comparison_psi(const double *before, const double *after, size_t n, double n_before,
                       double n_after);
 
-/* What a PSI must exceed to be drift. */
-double comparison_psi_limit(size_t n_bins, double n_before, double n_after);
+/* What chance exceeds once in ten thousand times. */
+double comparison_psi_noise(size_t n_bins, double n_before, double n_after);
 
 #endif

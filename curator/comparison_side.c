@@ -11,8 +11,18 @@
 #define REPORT_BYTES_MAX ((size_t)64 << 20)
 #define REPORT_VERSION 2
 
-const char *const sketch_names[] = {"words",     "tokens", "quality",        "difficulty",
-                                    "pass_rate", "recon",  "active_latents", NULL};
+const char *const sketch_names[] = {
+    [SKETCH_WORDS] = "words",
+    [SKETCH_TOKENS] = "tokens",
+    [SKETCH_QUALITY] = "quality",
+    [SKETCH_DIFFICULTY] = "difficulty",
+    [SKETCH_QUALITY_LABEL] = "quality_label",
+    [SKETCH_DIFFICULTY_LABEL] = "difficulty_label",
+    [SKETCH_PASS_RATE] = "pass_rate",
+    [SKETCH_RECON] = "recon",
+    [SKETCH_ACTIVE_LATENTS] = "active_latents",
+    [SKETCH_COUNT] = NULL,
+};
 
 void comparison_side_close(struct comparison_side *side)
 {
@@ -29,6 +39,7 @@ static enum status read_quantiles(struct sketch_distribution *d, const char *nam
 {
     const struct json *quantiles = json_member(json, "quantiles");
     double n = json_double(json_member(json, "n"));
+    size_t length;
     bool good = n >= 1 && json_length(quantiles) == SKETCH_QUANTILES;
 
     for (size_t i = 0; good && i < SKETCH_QUANTILES; i++) {
@@ -40,6 +51,7 @@ static enum status read_quantiles(struct sketch_distribution *d, const char *nam
                          "sketch: distribution '%s': expected n and %d ascending quantiles", name,
                          SKETCH_QUANTILES);
     d->n = n;
+    d->model = json_string(json_member(json, "model"), &length);
     return STATUS_OK;
 }
 

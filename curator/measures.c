@@ -42,6 +42,6 @@ const struct measure measures[] = {
     {"l0", MEASURE_NUMBER, MEASURE_VECTORS, "median of active latents, a token or a sample"},
     {"problems", MEASURE_NUMBER, MEASURE_DATA, "findings of severity problem"},
     {"warnings", MEASURE_NUMBER, MEASURE_DATA, "findings of severity warning"},
-    {"drift", MEASURE_NUMBER, MEASURE_BASELINE, "largest PSI against the baseline"},
+    {"drift", MEASURE_NUMBER, MEASURE_BASELINE, "largest PSI against the baseline, beyond chance"},
     {NULL, MEASURE_NUMBER, MEASURE_DATA, NULL},
 };

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/support/audit_sample.h"
@@ -47,6 +48,41 @@ static void distributions_are_of_all_rows(void **state)
     quantiles_are(root, "pass_rate", 101, 0, 0.5, 1);
     quantiles_are(root, "recon", 101, 0, 25.0 / 101, 50.0 / 101);
     quantiles_are(root, "active_latents", 101, 2, 2, 2);
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
+static void labels_are_kept_beside_predictions(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+    char model[64];
+    size_t n;
+
+    (void)state;
+    audit_sample_init(&sample, 9, 3);
+    for (size_t i = 0; i < 9; i++) {
+        sample.run.data.samples[i].quality = (double)(i % 2);
+        sample.run.data.samples[i].difficulty = (double)i / 8;
+        sample.run.data.samples[i].difficulty_from_rewards = i >= 5;
+    }
+    root = audit_sample_print(&sample, audit_sketch);
+    quantiles_are(root, "quality_label", 9, 0, 0, 1);
+    quantiles_are(root, "difficulty_label", 5, 0, 0.25, 0.5);
+    assert_null(json_member(distribution(root, "quality_label"), "model"));
+    /* The scores say which model they are of. */
+    audit_sample_is_text(distribution(root, "quality"), "model", "fit");
+    json_free(root);
+    sample.run.quality.probe.d_sae = 8;
+    root = audit_sample_print(&sample, audit_sketch);
+    snprintf(model, sizeof(model), "%s",
+             json_string(json_member(distribution(root, "quality"), "model"), &n));
+    assert_int_equal(strlen(model), 32);
+    json_free(root);
+    sample.run.quality.probe.intercept = 0.5;
+    root = audit_sample_print(&sample, audit_sketch);
+    assert_string_not_equal(json_string(json_member(distribution(root, "quality"), "model"), &n),
+                            model);
     json_free(root);
     audit_sample_release(&sample);
 }
@@ -129,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(distributions_are_of_all_rows),
+        cmocka_unit_test(labels_are_kept_beside_predictions),
         cmocka_unit_test(sources_are_those_of_the_audit),
         cmocka_unit_test(latents_count_samples),
         cmocka_unit_test(text_alone_has_a_sketch),

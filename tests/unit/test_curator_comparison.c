@@ -55,14 +55,13 @@ static void psi_is_what_a_pencil_gives(void **state)
     assert_true(isfinite(comparison_psi(left, right, 2, 1e15, 1e15)));
 }
 
-static void the_limit_is_a_quarter_or_what_chance_does(void **state)
+static void chance_does_what_chi2_says(void **state)
 {
     (void)state;
-    assert_true(comparison_psi_limit(10, 1e5, 1e5) == 0.25);
     /* The 0.9999 quantile of chi2 with 9 degrees is 33.72, with 1 15.14. */
-    near(comparison_psi_limit(10, 20, 20), 3.372, 0.05);
-    near(comparison_psi_limit(2, 10, 10), 3.03, 0.25);
-    near(comparison_psi_limit(1, 10, 10), 3.03, 0.25);
+    near(comparison_psi_noise(10, 20, 20), 3.372, 0.05);
+    near(comparison_psi_noise(2, 10, 10), 3.03, 0.25);
+    near(comparison_psi_noise(1, 10, 10), 3.03, 0.25);
 }
 
 /* One distribution of `n` values at equal steps. */
@@ -88,7 +87,8 @@ static struct comparison_distribution compare(struct sketch_distribution before,
     assert_int_equal(comparison_make(&c, &x, &y, NULL), STATUS_OK);
     assert_int_equal(c.n_distributions, 1);
     assert_string_equal(c.distributions[0].name, "words");
-    assert_true(comparison_drift(&c) == c.distributions[0].psi);
+    assert_true(comparison_drift(&c) ==
+                (c.distributions[0].psi > c.distributions[0].noise ? c.distributions[0].psi : 0));
     d = c.distributions[0];
     comparison_release(&c);
     return d;
@@ -109,6 +109,29 @@ static void bins_lie_between_deciles_of_the_baseline(void **state)
     /* Five bins lose a tenth to half a row of 1005, the last one gains a half. */
     near(d.psi, 5 * (100.0 / 1005) * log(100.5 / 0.5) + 500.0 / 1005 * log(600.5 / 100.5), 1e-9);
     assert_true(d.psi > d.limit);
+}
+
+static void scores_of_two_models_are_not_compared(void **state)
+{
+    struct comparison_side x = {0}, y = {0};
+    struct comparison c;
+
+    (void)state;
+    x.distributions[SKETCH_QUALITY] = ramp(1000, 0, 1);
+    y.distributions[SKETCH_QUALITY] = ramp(1000, 50, 1);
+    x.distributions[SKETCH_QUALITY].model = "m";
+    assert_int_equal(comparison_make(&c, &x, &y, NULL), STATUS_OK);
+    assert_int_equal(c.n_distributions, 0);
+    assert_int_equal(c.n_not_compared, 1);
+    assert_string_equal(c.not_compared[0], "quality");
+    assert_true(isnan(comparison_drift(&c)));
+    comparison_release(&c);
+    y.distributions[SKETCH_QUALITY].model = "m";
+    assert_int_equal(comparison_make(&c, &x, &y, NULL), STATUS_OK);
+    assert_int_equal(c.n_distributions, 1);
+    assert_int_equal(c.n_not_compared, 0);
+    assert_true(comparison_drift(&c) > 1);
+    comparison_release(&c);
 }
 
 static void the_same_data_do_not_drift(void **state)
@@ -325,10 +348,11 @@ static void numbers_stand_side_by_side(void **state)
              "\"l0\":{\"value\":null}}}");
     assert_int_equal(comparison_make(&c, &x, &y, NULL), STATUS_OK);
     comparison_print(&c, &out);
-    assert_string_equal(text_string(&out),
-                        ",\"numbers\":[{\"name\":\"rows\",\"before\":3,\"after\":4},{\"name\":"
-                        "\"kept\",\"before\":2,\"after\":null},{\"name\":\"l0\",\"before\":null,"
-                        "\"after\":null}],\"distributions\":[],\"sources\":null");
+    assert_string_equal(
+        text_string(&out),
+        ",\"numbers\":[{\"name\":\"rows\",\"before\":3,\"after\":4},{\"name\":"
+        "\"kept\",\"before\":2,\"after\":null},{\"name\":\"l0\",\"before\":null,"
+        "\"after\":null}],\"distributions\":[],\"not_compared\":[],\"sources\":null");
     text_release(&out);
     comparison_release(&c);
     comparison_side_close(&x);
@@ -532,8 +556,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(psi_is_what_a_pencil_gives),
-        cmocka_unit_test(the_limit_is_a_quarter_or_what_chance_does),
+        cmocka_unit_test(chance_does_what_chi2_says),
         cmocka_unit_test(bins_lie_between_deciles_of_the_baseline),
+        cmocka_unit_test(scores_of_two_models_are_not_compared),
         cmocka_unit_test(the_same_data_do_not_drift),
         cmocka_unit_test(a_value_of_its_own_gets_a_bin),
         cmocka_unit_test(whole_numbers_have_whole_edges),
