@@ -176,6 +176,7 @@ static bool is_invisible(uint32_t c)
 {
     static const uint32_t ranges[][2] = {
         {0x00, 0x1f},     {0x7f, 0x9f},       /* controls, among them escape sequences */
+        {0xad, 0xad},                         /* a place to break a word */
         {0x61c, 0x61c},   {0x200e, 0x200f},   /* marks of direction */
         {0x200b, 0x200b},                     /* a space of no width; joiners belong to letters */
         {0x2028, 0x202e}, {0x2060, 0x206f},   /* ends of lines, overrides, isolates, joiners */

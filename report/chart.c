@@ -211,7 +211,7 @@ static double units(enum chart_width width)
 static void plot_begin(struct plot *p, struct page *page, enum chart_width width, double height,
                        const char *hook)
 {
-    const char *title = page->figure_title ? page->figure_title : "";
+    const char *title = page->figure_title ? page->figure_title : "Chart";
     const char *sentence = page->figure_sentence ? page->figure_sentence : "";
     unsigned id = ++page->ids;
     struct text *out = &page->out;
@@ -223,12 +223,19 @@ static void plot_begin(struct plot *p, struct page *page, enum chart_width width
         text_appendf(out, " id=\"%s\"", hook);
     text_appendf(out,
                  " class=\"chart %s\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
-                 "aria-labelledby=\"c%u-t c%u-d\"><title id=\"c%u-t\">",
-                 width == CHART_WIDE ? "wide" : "half", p->width, height, id, id, id);
+                 "aria-labelledby=\"c%u-t",
+                 width == CHART_WIDE ? "wide" : "half", p->width, height, id);
+    if (*sentence)
+        text_appendf(out, " c%u-d", id);
+    text_appendf(out, "\"><title id=\"c%u-t\">", id);
     append_words(out, title, HTML_TEXT_BYTES);
-    text_appendf(out, "</title><desc id=\"c%u-d\">", id);
-    html_sentence(out, sentence, strlen(sentence));
-    text_append(out, "</desc>\n");
+    text_append(out, "</title>");
+    if (*sentence) {
+        text_appendf(out, "<desc id=\"c%u-d\">", id);
+        html_sentence(out, sentence, strlen(sentence));
+        text_append(out, "</desc>");
+    }
+    text_append_char(out, '\n');
 }
 
 /* Room for axes below `top`. */

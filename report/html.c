@@ -523,7 +523,7 @@ void table_begin(struct table *table, struct page *page, const char *caption,
     append_plain(out, caption);
     text_append(out, "</caption>\n<thead><tr>");
     for (size_t i = 0; i < n_columns; i++) {
-        text_append(out, columns[i].kind == COLUMN_NUMBER ? "<th scope=\"col\" class=\"n\">"
+        text_append(out, columns[i].kind == COLUMN_NUMBER ? "<th scope=\"col\" class=\"num\">"
                                                           : "<th scope=\"col\">");
         html_line(out, columns[i].title, strlen(columns[i].title), HTML_NAME_WIDTH);
         text_append(out, "</th>");
@@ -562,7 +562,7 @@ void table_cell_begin(struct table *table)
     bool number = table->at < table->n_columns && table->columns[table->at].kind == COLUMN_NUMBER;
 
     text_append(&table->page->out, table->at == 0 ? "<th scope=\"row\"" : "<td");
-    text_append(&table->page->out, number ? " class=\"n\">" : ">");
+    text_append(&table->page->out, number ? " class=\"num\">" : ">");
 }
 
 void table_cell_end(struct table *table)
@@ -608,9 +608,9 @@ void table_heat(struct table *table, const char *number, double part)
     int class = part >= 1 ? 9 : part > 0 ? (int)(10 * part) : -1;
 
     if (class < 0)
-        text_appendf(&table->page->out, "<td class=\"n\">%s</td>", number);
+        text_appendf(&table->page->out, "<td class=\"num\">%s</td>", number);
     else
-        text_appendf(&table->page->out, "<td class=\"n heat h%d\">%s</td>", class, number);
+        text_appendf(&table->page->out, "<td class=\"num heat h%d\">%s</td>", class, number);
     table->at++;
 }
 

@@ -37,7 +37,7 @@ struct page {
     size_t limit;              /* what out.length may reach in this section: page_keep() */
     size_t left_out;           /* things that did not fit; the section's end says so */
     unsigned ids;              /* given to charts so far */
-    const char *figure_title, *figure_sentence; /* of the open figure, for its charts */
+    const char *figure_title, *figure_sentence; /* of the open figure, or of a chart without one */
 };
 
 /*

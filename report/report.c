@@ -78,6 +78,38 @@ static void append_element(struct text *out, const char *name, const struct page
     text_appendf(out, "</%s>\n", name);
 }
 
+/* Of the recipe; an audit without one goes by its data. */
+static void append_name(struct text *out, const struct json *report)
+{
+    const struct json *inputs =
+        json_member(json_member(json_member(report, "sections"), "repeat"), "inputs");
+    const struct json *first = NULL;
+    size_t n, more = 0;
+    const char *name = json_string(json_member(report, "name"), &n);
+
+    if (name && n > 0) {
+        html_line(out, name, n, HTML_NAME_WIDTH);
+        return;
+    }
+    for (size_t i = 0; i < json_length(inputs); i++) {
+        const char *role = member_string(json_element(inputs, i), "role");
+
+        if (!role || strcmp(role, "input.data") != 0)
+            continue;
+        if (first)
+            more++;
+        else
+            first = json_element(inputs, i);
+    }
+    name = json_string(json_member(first, "name"), &n);
+    if (!name || n == 0)
+        text_append(out, "Data set without a name");
+    else
+        html_line(out, name, n, HTML_NAME_WIDTH);
+    if (more)
+        text_appendf(out, " and %zu more", more);
+}
+
 static void append_head(struct text *out, const struct json *report)
 {
     text_append(out, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
@@ -85,7 +117,7 @@ static void append_head(struct text *out, const struct json *report)
                  page_policy);
     text_append(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>");
-    html_name(out, json_member(report, "name"));
+    append_name(out, report);
     text_append(out, " \xe2\x80\x93 saerl report</title>\n");
     append_element(out, "style", &page_uplot_style);
     append_element(out, "style", &page_style);
@@ -119,7 +151,7 @@ static void append_banner(struct text *out, const struct json *report)
                      "<header>\n<p class=\"kind\">saerl ");
     text_append(out, kind && strcmp(kind, "audit") == 0 ? "audit" : "run");
     text_append(out, "</p>\n<h1>");
-    html_name(out, json_member(report, "name"));
+    append_name(out, report);
     text_append(out, "</h1>\n</header>\n");
 }
 

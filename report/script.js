@@ -37,7 +37,7 @@
   function sortBy(table, column) {
     const headings = all("thead th", table);
     const heading = headings[column];
-    const numeric = heading.classList.contains("n");
+    const numeric = heading.classList.contains("num");
     const before = heading.getAttribute("aria-sort");
     const down = before ? before === "ascending" : numeric;
     const body = table.tBodies[0];
@@ -250,9 +250,9 @@
       const x = data.threshold !== null && Number(slider.value) === first ? data.threshold
         : lowest + (highest - lowest) * slider.value / 1000;
       const kept = Math.round(data.scored * (1 - shareBelow(data.quantiles, x)));
-      output.textContent = "At " + x.toFixed(3) + " about " + kept.toLocaleString("en") + " of " +
-        data.scored.toLocaleString("en") + " samples are kept, " +
-        (100 * kept / Math.max(1, data.scored)).toFixed(1) + "\u00a0%.";
+      output.textContent = kept.toLocaleString("en") + " of " + data.scored.toLocaleString("en") +
+        " samples would be kept, " + (100 * kept / Math.max(1, data.scored)).toFixed(1) +
+        "\u00a0%, by a threshold of about " + x.toFixed(3) + ".";
       slider.setAttribute("aria-valuetext", output.textContent);
       bins.forEach((bin) => {
         bin.classList.toggle("beyond", parseFloat(bin.getAttribute("data-to")) <= x);

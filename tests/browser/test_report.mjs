@@ -99,7 +99,7 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
         main: document.querySelectorAll("main").length,
         nav: document.querySelectorAll("nav[aria-label]").length,
         nameless: [...document.querySelectorAll("svg")].filter((s) => s.getAttribute("aria-hidden") !== "true" &&
-          !(s.getAttribute("role") === "img" && s.getAttribute("aria-labelledby")?.split(" ").every((id) => document.getElementById(id)?.textContent.trim()))).length,
+          !(s.getAttribute("role") === "img" && (s.ariaLabel || s.getAttribute("aria-labelledby")?.split(" ").every((id) => document.getElementById(id)?.textContent.trim())))).length,
         captions: [...document.querySelectorAll("table")].filter((t) => !t.caption?.textContent.trim()).length,
         scopes: [...document.querySelectorAll("th")].filter((t) => !t.scope).length,
         controls: [...document.querySelectorAll("input, button, select")].filter((c) => !(c.labels?.length || c.ariaLabel || c.textContent.trim())).length,

@@ -176,7 +176,7 @@ class Pages(unittest.TestCase):
     def test_hidden_signs_are_shown(self):
         for kind, page in self.each():
             text = self.bytes[kind].decode()
-            self.assertEqual(re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e"
+            self.assertEqual(re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e"
                                         "\u2060-\u206f\ufeff\U000e0000-\U000e0fff]", text), [])
         self.assertIn("<u>\\u202e</u>", self.bytes["hostile"].decode())
 

@@ -66,6 +66,7 @@ static void visible_text_can_do_nothing_but_be_read(void **state)
         {"\u202egnp.exe\u2069", 13, "\\u202egnp.exe\\u2069"},
         {"\u2028\ufeff\U000e0041", 10, "\\u2028\\ufeff\\U000e0041"},
         {"a\u200bb\u200dc", 9, "a\\u200bb\u200dc"},
+        {"a\u200bb\u00ad", 7, "a\\u200bb\\xad"},
         {"\xc2\x9b[0m", 5, "\\x9b[0m"},
         {"\xff\xc3(\xe2\x82", 5, "\\xff\\xc3(\\xe2\\x82"},
         {"", 0, ""},

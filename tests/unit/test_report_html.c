@@ -222,7 +222,7 @@ static void what_does_not_fit_is_taken_back_whole(void **state)
     assert_int_equal(page.left_out, 1);
     assert_in_range(page.out.length, 1, 340);
     assert_contains(&page.out, "<caption>A &lt; B</caption>");
-    assert_contains(&page.out, "<tr><th scope=\"row\">&lt;i&gt;</th><td class=\"n\">0</td></tr>\n");
+    assert_contains(&page.out, "<tr><th scope=\"row\">&lt;i&gt;</th><td class=\"num\">0</td></tr>\n");
     assert_true(text_ends_with(text_string(&page.out), "</tr>\n</tbody></table></div>\n"));
     text_release(&page.out);
     json_free(list);
@@ -241,7 +241,7 @@ static void cells_that_are_missing_are_added(void **state)
     table_words(&table, "only");
     table_end(&table);
     assert_contains(&page.out,
-                    "<tr><th scope=\"row\">only</th><td class=\"n\"></td><td></td></tr>");
+                    "<tr><th scope=\"row\">only</th><td class=\"num\"></td><td></td></tr>");
     text_release(&page.out);
 }
 
