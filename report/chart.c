@@ -152,7 +152,7 @@ static size_t ticks(const struct axis *axis, double *first)
 
 static void append_words(struct text *out, const char *words, size_t width)
 {
-    html_line(out, words, strlen(words), width);
+    html_plain(out, words, strlen(words), width);
 }
 
 static void draw_text(struct plot *p, double x, double y, const char *class, const char *words)
@@ -232,7 +232,7 @@ static void plot_begin(struct plot *p, struct page *page, enum chart_width width
     text_append(out, "</title>");
     if (*sentence) {
         text_appendf(out, "<desc id=\"c%u-d\">", id);
-        html_sentence(out, sentence, strlen(sentence));
+        append_words(out, sentence, HTML_TEXT_BYTES);
         text_append(out, "</desc>");
     }
     text_append_char(out, '\n');

@@ -16,7 +16,7 @@ enum lines {
     LINES_SHOWN, /* as escapes */
 };
 
-/* One character, or a piece of a run of escapes: *in_run says that <u> is open. */
+/* One character, or a piece of a run of escapes: *in_run says that <u> is open. NULL: without. */
 static void append_character(struct text *out, const char *bytes, size_t n, enum lines lines,
                              size_t *length, bool *in_run)
 {
@@ -25,7 +25,7 @@ static void append_character(struct text *out, const char *bytes, size_t n, enum
 
     if (lines == LINES_KEPT && (c == '\n' || c == '\t'))
         visible = true;
-    if (visible == *in_run) {
+    if (in_run && visible == *in_run) {
         text_append(out, visible ? "</u>" : "<u>");
         *in_run = !visible;
     }
@@ -114,6 +114,19 @@ void html_line(struct text *out, const char *bytes, size_t n, size_t width)
     }
     if (run)
         text_append(out, "</u>");
+    if (n > 0)
+        text_append(out, ELLIPSIS);
+}
+
+void html_plain(struct text *out, const char *bytes, size_t n, size_t width)
+{
+    size_t length;
+
+    for (size_t i = 0; n > 0 && i < width; i++) {
+        append_character(out, bytes, n, LINES_SHOWN, &length, NULL);
+        bytes += length;
+        n -= length;
+    }
     if (n > 0)
         text_append(out, ELLIPSIS);
 }

@@ -63,8 +63,14 @@ struct section {
  */
 void html_text(struct text *out, const char *bytes, size_t n);
 
-/* The same on one line of at most `width` characters; line feeds are escapes too. Good for SVG. */
+/* The same on one line of at most `width` characters; line feeds are escapes too. */
 void html_line(struct text *out, const char *bytes, size_t n, size_t width);
+
+/*
+ * html_line() without elements, for attributes, <title> and SVG: a browser that meets <u> there
+ * takes it for the end of the drawing.
+ */
+void html_plain(struct text *out, const char *bytes, size_t n, size_t width);
 
 /* html_line() as a sentence: a capital first, a full stop last. */
 void html_sentence(struct text *out, const char *words, size_t n);

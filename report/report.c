@@ -79,7 +79,8 @@ static void append_element(struct text *out, const char *name, const struct page
 }
 
 /* Of the recipe; an audit without one goes by its data. */
-static void append_name(struct text *out, const struct json *report)
+static void append_name(struct text *out, const struct json *report,
+                        void (*append)(struct text *, const char *, size_t, size_t))
 {
     const struct json *inputs =
         json_member(json_member(json_member(report, "sections"), "repeat"), "inputs");
@@ -88,7 +89,7 @@ static void append_name(struct text *out, const struct json *report)
     const char *name = json_string(json_member(report, "name"), &n);
 
     if (name && n > 0) {
-        html_line(out, name, n, HTML_NAME_WIDTH);
+        append(out, name, n, HTML_NAME_WIDTH);
         return;
     }
     for (size_t i = 0; i < json_length(inputs); i++) {
@@ -105,7 +106,7 @@ static void append_name(struct text *out, const struct json *report)
     if (!name || n == 0)
         text_append(out, "Data set without a name");
     else
-        html_line(out, name, n, HTML_NAME_WIDTH);
+        append(out, name, n, HTML_NAME_WIDTH);
     if (more)
         text_appendf(out, " and %zu more", more);
 }
@@ -117,7 +118,7 @@ static void append_head(struct text *out, const struct json *report)
                  page_policy);
     text_append(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>");
-    append_name(out, report);
+    append_name(out, report, html_plain);
     text_append(out, " \xe2\x80\x93 saerl report</title>\n");
     append_element(out, "style", &page_uplot_style);
     append_element(out, "style", &page_style);
@@ -151,7 +152,7 @@ static void append_banner(struct text *out, const struct json *report)
                      "<header>\n<p class=\"kind\">saerl ");
     text_append(out, kind && strcmp(kind, "audit") == 0 ? "audit" : "run");
     text_append(out, "</p>\n<h1>");
-    append_name(out, report);
+    append_name(out, report, html_line);
     text_append(out, "</h1>\n</header>\n");
 }
 

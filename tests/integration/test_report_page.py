@@ -27,6 +27,7 @@ TAGS = VOID | set(
     a b i p h1 h2 h3 h4
     ol ul li dl dt dd div span small code pre u mark details summary figure figcaption table caption
     thead tbody tr th td label output svg g text desc defs pattern button""".split())
+DRAWN = {"g", "rect", "line", "circle", "path", "text", "tspan", "title", "desc", "defs", "pattern"}
 ATTRIBUTES = set(
     """lang charset http-equiv content name id class href aria-label aria-labelledby aria-hidden
     aria-describedby scope open role type min max step for colspan start
@@ -102,6 +103,9 @@ class Pages(unittest.TestCase):
         for _, page in self.each():
             self.assertEqual(page.problems, [])
             self.assertEqual({tag for tag, _, _ in page.elements} - TAGS, set())
+            # An element of HTML inside a drawing would end it.
+            self.assertEqual({tag for tag, _, stack in page.elements
+                              if "svg" in stack or "title" in stack} - DRAWN, set())
             names = {name for _, attrs, _ in page.elements for name in attrs}
             self.assertEqual({n for n in names - ATTRIBUTES if not n.startswith("data-")}, set())
 

@@ -56,6 +56,9 @@ static void text_becomes_html_that_can_only_be_read(void **state)
     html_line(&t, "a\nb<c", 5, 60);
     assert_string_equal(text_string(&t), "a<u>\\n</u>b&lt;c");
     text_clear(&t);
+    html_plain(&t, "a\nb<c\u202e\"", 9, 60);
+    assert_string_equal(text_string(&t), "a\\nb&lt;c\\u202e&quot;");
+    text_clear(&t);
     html_line(&t, "\u00e9\u00e9\u00e9", 6, 2);
     assert_string_equal(text_string(&t), "\u00e9\u00e9\u2026");
     text_release(&t);
@@ -222,7 +225,8 @@ static void what_does_not_fit_is_taken_back_whole(void **state)
     assert_int_equal(page.left_out, 1);
     assert_in_range(page.out.length, 1, 340);
     assert_contains(&page.out, "<caption>A &lt; B</caption>");
-    assert_contains(&page.out, "<tr><th scope=\"row\">&lt;i&gt;</th><td class=\"num\">0</td></tr>\n");
+    assert_contains(&page.out,
+                    "<tr><th scope=\"row\">&lt;i&gt;</th><td class=\"num\">0</td></tr>\n");
     assert_true(text_ends_with(text_string(&page.out), "</tr>\n</tbody></table></div>\n"));
     text_release(&page.out);
     json_free(list);
