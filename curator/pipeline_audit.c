@@ -4,6 +4,8 @@
  */
 #include <string.h>
 
+#include "base/mem.h"
+#include "base/text.h"
 #include "curator/audit.h"
 #include "curator/pipeline.h"
 #include "curator/run.h"
@@ -11,9 +13,8 @@
 /*
  * Labelled rows that a probe is fitted on. The elastic net takes some 6 s of one core for 5,000
  * rows of 64 latents in 16,384, and minutes for 100,000; a rank correlation of 5,000 rows is known
- * to
- * +-0.03, which is as close as anybody reads it. Every labelled row is still held against its
- * prediction.
+ * to 0.03 either way, which is as close as anybody reads it. Every labelled row is still held
+ * against its prediction.
  */
 #define FIT_ROWS_MAX 5000
 
@@ -36,6 +37,24 @@ enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
     return st;
 }
 
+/* An audit without a name is called by what it looks at. */
+static enum status name_by_data(struct recipe *recipe, struct error *err)
+{
+    const char *first, *slash;
+
+    if (recipe->name || recipe->input.data.n == 0)
+        return STATUS_OK;
+    first = recipe->input.data.items[0];
+    slash = strrchr(first, '/');
+    if (slash && slash[1])
+        first = slash + 1;
+    if (recipe->input.data.n == 1)
+        recipe->name = mem_strdup(first);
+    else
+        recipe->name = text_format("%s and %zu more", first, recipe->input.data.n - 1);
+    return recipe->name ? STATUS_OK : error_nomem(err);
+}
+
 enum status pipeline_audit(const struct pipeline_config *config, const struct pipeline_audit *what,
                            struct text *report, struct error *err)
 {
@@ -54,8 +73,10 @@ enum status pipeline_audit(const struct pipeline_config *config, const struct pi
         .command = what->command,
         .guessed = what->guessed,
     };
-    enum status st = run_prepare(&run, config, err);
+    enum status st = name_by_data(config->recipe, err);
 
+    if (!st)
+        st = run_prepare(&run, config, err);
     if (!st)
         st = run_stages(&run, err);
     if (!st && cancel_requested(workers_cancel(config->workers)))

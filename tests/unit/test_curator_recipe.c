@@ -298,10 +298,9 @@ static void recipe_points_at_mistakes(void **state)
            "recipe.yaml:14:7: sae.pooling: unknown value 'maxx' (did you mean 'max'?)");
     refuse("version: 1\nclusterin: {}\n",
            "recipe.yaml:2:1: unknown key 'clusterin' (did you mean 'clustering'?)");
-    refuse(
-        "version: 1\nclustering:\n  k: 5\n",
-        "recipe.yaml:3:3: unknown key 'clustering.k', expected one of clusters, metric, transform, "
-        "idf, max_iterations, restarts");
+    refuse("version: 1\nclustering:\n  k: 5\n",
+           "recipe.yaml:3:3: unknown key 'clustering.k', expected one of clusters, auto_batches, "
+           "metric, transform, idf, max_iterations, restarts, fit_rows");
     refuse("version: 1\nbatches: {size: 0}\n",
            "recipe.yaml:2:17: batches.size: 0 is below the minimum, 1");
 }
