@@ -13,110 +13,69 @@
 #include "curator/comparison.h"
 #include "curator/feature_view.h"
 #include "curator/histogram.h"
-#include "curator/words.h"
 
 static_assert(SKETCH_SOURCES_MAX == AUDIT_SOURCES_MAX, "a sketch holds what an audit tells");
 
-/* One value a row, NaN where there is none. */
-typedef enum status fill_column(const struct run *run, double *values, struct error *err);
+/* NaN where a row has none. */
+typedef double column_value(const struct audit *audit, size_t row);
 
-static enum status fill_words(const struct run *run, double *values, struct error *err)
+static double words(const struct audit *audit, size_t row)
 {
-    struct words words = {0};
-    enum status st = STATUS_OK;
-
-    for (size_t row = 0; !st && row < run->data.n; row++) {
-        const struct sample *s = &run->data.samples[row];
-
-        values[row] = NAN;
-        if (s->problem.length)
-            continue;
-        st = words_split(&words,
-                         (struct text_view){dataset_bytes(&run->data, s->prompt), s->prompt.length},
-                         err);
-        values[row] = (double)words.n;
-    }
-    words_release(&words);
-    return st;
+    return audit->run->data.samples[row].problem.length ? NAN : (double)audit->texts[row].words;
 }
 
-static enum status fill_tokens(const struct run *run, double *values, struct error *err)
+static double tokens(const struct audit *audit, size_t row)
 {
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = run->features.tokens_used && run->has_vector[row]
-                          ? (double)run->features.tokens_used[row]
-                          : NAN;
-    return STATUS_OK;
+    const struct run *run = audit->run;
+
+    if (!run->features.tokens_used || !run->has_vector[row])
+        return NAN;
+    return (double)run->features.tokens_used[row];
 }
 
-static void copy_score(const struct run *run, const struct score *score, double *values)
+static double quality(const struct audit *audit, size_t row)
 {
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = score->values ? score->values[row] : NAN;
+    return audit->run->quality.values ? audit->run->quality.values[row] : NAN;
 }
 
-static enum status fill_quality(const struct run *run, double *values, struct error *err)
+static double difficulty(const struct audit *audit, size_t row)
 {
-    (void)err;
-    copy_score(run, &run->quality, values);
-    return STATUS_OK;
+    return audit->run->difficulty.values ? audit->run->difficulty.values[row] : NAN;
 }
 
-static enum status fill_difficulty(const struct run *run, double *values, struct error *err)
+static double quality_label(const struct audit *audit, size_t row)
 {
-    (void)err;
-    copy_score(run, &run->difficulty, values);
-    return STATUS_OK;
+    return audit->run->data.samples[row].quality;
 }
 
-static enum status fill_quality_label(const struct run *run, double *values, struct error *err)
+static double difficulty_label(const struct audit *audit, size_t row)
 {
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = run->data.samples[row].quality;
-    return STATUS_OK;
+    const struct sample *s = &audit->run->data.samples[row];
+
+    return s->difficulty_from_rewards ? NAN : s->difficulty;
 }
 
-static enum status fill_difficulty_label(const struct run *run, double *values, struct error *err)
+static double pass_rate(const struct audit *audit, size_t row)
 {
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++) {
-        const struct sample *s = &run->data.samples[row];
-
-        values[row] = s->difficulty_from_rewards ? NAN : s->difficulty;
-    }
-    return STATUS_OK;
+    return audit->run->data.samples[row].pass_rate;
 }
 
-static enum status fill_pass_rate(const struct run *run, double *values, struct error *err)
+static double recon(const struct audit *audit, size_t row)
 {
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = run->data.samples[row].pass_rate;
-    return STATUS_OK;
+    const struct run *run = audit->run;
+
+    if (!run->features.recon_mean || !run->has_vector[row])
+        return NAN;
+    return (double)run->features.recon_mean[row];
 }
 
-static enum status fill_recon(const struct run *run, double *values, struct error *err)
+static double active_latents(const struct audit *audit, size_t row)
 {
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = run->features.recon_mean && run->has_vector[row]
-                          ? (double)run->features.recon_mean[row]
-                          : NAN;
-    return STATUS_OK;
-}
+    const struct run *run = audit->run;
 
-static enum status fill_active(const struct run *run, double *values, struct error *err)
-{
-    const int64_t *indptr = run->features.indptr;
-
-    (void)err;
-    for (size_t row = 0; row < run->data.n; row++)
-        values[row] = run->features.d_sae && run->has_vector[row]
-                          ? (double)(indptr[row + 1] - indptr[row])
-                          : NAN;
-    return STATUS_OK;
+    if (!run->features.d_sae || !run->has_vector[row])
+        return NAN;
+    return (double)(run->features.indptr[row + 1] - run->features.indptr[row]);
 }
 
 /* What makes the values of two models two different things: a hash of the probe, or the name of a
@@ -141,8 +100,10 @@ static enum status append_model(const struct score *score, struct text *out, str
     if (!hasher)
         return error_nomem(err);
     hasher_update(hasher, &probe->model, sizeof(probe->model));
-    hasher_update(hasher, probe->columns, probe->n_columns * sizeof(*probe->columns));
-    hasher_update(hasher, probe->weights, probe->n_columns * sizeof(*probe->weights));
+    for (size_t i = 0; i < probe->n_columns; i++) {
+        hasher_update(hasher, &probe->columns[i], sizeof(*probe->columns));
+        hasher_update(hasher, &probe->weights[i], sizeof(*probe->weights));
+    }
     for (size_t i = 0; i < probe->n_extras; i++) {
         hasher_update(hasher, probe->extras[i].name, strlen(probe->extras[i].name));
         hasher_update(hasher, &probe->extras[i].mean, sizeof(double));
@@ -157,19 +118,16 @@ static enum status append_model(const struct score *score, struct text *out, str
 }
 
 /* A column without values is left out. */
-static enum status append_distribution(const struct run *run, enum sketch_column column,
-                                       fill_column *fill, double *values, struct text *out,
-                                       struct error *err)
+static enum status append_distribution(const struct audit *audit, enum sketch_column column,
+                                       const double *values, struct text *out, struct error *err)
 {
-    const struct score *score = column == SKETCH_QUALITY      ? &run->quality
-                                : column == SKETCH_DIFFICULTY ? &run->difficulty
+    const struct score *score = column == SKETCH_QUALITY      ? &audit->run->quality
+                                : column == SKETCH_DIFFICULTY ? &audit->run->difficulty
                                                               : NULL;
     double *sorted = NULL;
     size_t n = 0;
-    enum status st = fill(run, values, err);
+    enum status st = quantiles_sort(&sorted, &n, values, audit->run->data.n, err);
 
-    if (!st)
-        st = quantiles_sort(&sorted, &n, values, run->data.n, err);
     if (!st && n > 0) {
         text_appendf(out, "%s{\"name\":\"%s\",\"n\":%zu", out->length > 1 ? "," : "",
                      sketch_names[column], n);
@@ -182,26 +140,30 @@ static enum status append_distribution(const struct run *run, enum sketch_column
     return st;
 }
 
-static enum status append_distributions(const struct run *run, struct text *out, struct error *err)
+static enum status append_distributions(const struct audit *audit, struct text *out,
+                                        struct error *err)
 {
-    static fill_column *const columns[SKETCH_COUNT] = {
-        [SKETCH_WORDS] = fill_words,
-        [SKETCH_TOKENS] = fill_tokens,
-        [SKETCH_QUALITY] = fill_quality,
-        [SKETCH_DIFFICULTY] = fill_difficulty,
-        [SKETCH_QUALITY_LABEL] = fill_quality_label,
-        [SKETCH_DIFFICULTY_LABEL] = fill_difficulty_label,
-        [SKETCH_PASS_RATE] = fill_pass_rate,
-        [SKETCH_RECON] = fill_recon,
-        [SKETCH_ACTIVE_LATENTS] = fill_active,
+    static column_value *const columns[SKETCH_COUNT] = {
+        [SKETCH_WORDS] = words,
+        [SKETCH_TOKENS] = tokens,
+        [SKETCH_QUALITY] = quality,
+        [SKETCH_DIFFICULTY] = difficulty,
+        [SKETCH_QUALITY_LABEL] = quality_label,
+        [SKETCH_DIFFICULTY_LABEL] = difficulty_label,
+        [SKETCH_PASS_RATE] = pass_rate,
+        [SKETCH_RECON] = recon,
+        [SKETCH_ACTIVE_LATENTS] = active_latents,
     };
-    double *values = mem_alloc(run->data.n, sizeof(*values));
+    double *values = mem_alloc(audit->run->data.n, sizeof(*values));
     struct text list = {0};
     enum status st = values ? STATUS_OK : error_nomem(err);
 
     text_append_char(&list, '[');
-    for (int i = 0; !st && i < SKETCH_COUNT; i++)
-        st = append_distribution(run, (enum sketch_column)i, columns[i], values, &list, err);
+    for (int i = 0; !st && i < SKETCH_COUNT; i++) {
+        for (size_t row = 0; row < audit->run->data.n; row++)
+            values[row] = columns[i](audit, row);
+        st = append_distribution(audit, (enum sketch_column)i, values, &list, err);
+    }
     text_append(out, "{\"distributions\":");
     text_append_n(out, text_string(&list), list.length);
     text_append_char(out, ']');
@@ -299,7 +261,7 @@ static enum status append_latents(const struct run *run, struct text *out, struc
 
 enum status audit_sketch(struct audit *audit, struct text *out, struct error *err)
 {
-    enum status st = append_distributions(audit->run, out, err);
+    enum status st = append_distributions(audit, out, err);
 
     append_sources(audit, out);
     if (!st)

@@ -118,6 +118,7 @@ static void what_moved_most_is_named_first(void **state)
             sample.run.data.samples[i].prompt.length = 0;
         sample.run.features.indices[2 * i + 1] = 7;
     }
+    assert_int_equal(audit_measure_texts(&sample.audit, NULL), STATUS_OK);
     root = print(&sample);
     assert_int_equal(sample.audit.findings.n, 1);
     finding = &sample.audit.findings.items[0];
