@@ -99,17 +99,19 @@ enum length_confound label_check_length(const struct label_check *check);
 /* Predictions rank rows but miss their values. */
 bool label_check_is_off_scale(const struct label_check *check);
 
+enum pass_rate_result {
+    PASS_RATE_UNKNOWN,
+    PASS_RATE_AGREES,
+    PASS_RATE_REVERSED,
+    PASS_RATE_UNRELATED,
+};
+
 /* Observed pass rates against a label that was not made of them. */
 struct pass_rate_check {
     size_t n, distinct; /* rows that have both, two rewards or more */
     double spearman;    /* of difficulty and 1 - pass rate */
     double reliability; /* share of the variance of pass rates that is no accident of few rewards */
-    enum {
-        PASS_RATE_UNKNOWN,
-        PASS_RATE_AGREES,
-        PASS_RATE_REVERSED,
-        PASS_RATE_UNRELATED,
-    } result;
+    enum pass_rate_result result;
 };
 
 /* Over the rows of one source (audit->source_of numbers them), or all: source_of NULL. */

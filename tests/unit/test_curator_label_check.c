@@ -82,8 +82,8 @@ static void give_labels(struct audit_sample *sample, double per_token, double we
         double signal = bell(&rng);
 
         run->features.tokens_used[row] = 10 + (uint32_t)rng_below(&rng, 40);
-        score->labels[row] = 0.3 + per_token * run->features.tokens_used[row] + weight * signal +
-                             noise * bell(&rng);
+        score->labels[row] =
+            0.3 + per_token * run->features.tokens_used[row] + weight * signal + noise * bell(&rng);
         score->unseen[row] = 0.3 + per_token * run->features.tokens_used[row] + weight * signal;
     }
 }
@@ -279,7 +279,8 @@ static void roll_out(struct audit_sample *sample, uint32_t rewards)
     }
 }
 
-static int judge(struct audit_sample *sample, const uint32_t *source_of, uint32_t source)
+static enum pass_rate_result judge(struct audit_sample *sample, const uint32_t *source_of,
+                                   uint32_t source)
 {
     struct pass_rate_check result;
     struct label_check check;
