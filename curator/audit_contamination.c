@@ -10,15 +10,25 @@
 #include "curator/audit.h"
 #include "curator/audit_shown.h"
 
-/* From here on an item stands in the data, below a part of it does. */
-#define COVERED_ITEM 0.5
+/*
+ * An item that was copied is there whole, in whatever frame of other words. One that is there by
+ * half may be a copy that is written otherwise, or another question of the same family: MATH holds
+ * many that differ in their numbers alone. Of less than half, nothing can be answered.
+ */
+#define COVERED_WHOLE 0.9
+#define COVERED_HALF 0.5
+
+/* So many items of a file, and so large a part of it, are not a family resemblance. */
+#define ITEMS_MANY 10
+#define ITEMS_SHARE 0.05
 
 /* What was found of one file. */
 struct tally {
-    size_t rows_hit;   /* share an n-gram */
-    size_t rows_false; /* of them, likely by chance */
-    size_t rows_item;  /* of them, have half of an item or more */
-    size_t items_hit;  /* items that the others share most with */
+    size_t rows_hit;    /* share an n-gram */
+    size_t rows_false;  /* of them, likely by chance */
+    size_t items_hit;   /* items that the others share most with */
+    size_t items_half;  /* of them, those of which half or more is there */
+    size_t items_whole; /* of them, those that are there */
 };
 
 struct section {
@@ -85,9 +95,15 @@ static enum status tally_hits(struct section *s, struct error *err)
         if (h->hit.likely_false) {
             tally->rows_false++;
         } else {
-            tally->rows_item += h->hit.covered >= COVERED_ITEM;
-            tally->items_hit += !hit_items[h->hit.item];
-            hit_items[h->hit.item] = 1;
+            int level = h->hit.covered >= COVERED_WHOLE  ? 3
+                        : h->hit.covered >= COVERED_HALF ? 2
+                                                         : 1;
+            unsigned char *seen = &hit_items[h->hit.item];
+
+            tally->items_hit += *seen < 1;
+            tally->items_half += *seen < 2 && level >= 2;
+            tally->items_whole += *seen < 3 && level == 3;
+            *seen = *seen > level ? *seen : (unsigned char)level;
         }
         if (i == 0 || overlap->hits[i - 1].row != h->row)
             s->best[s->n_best++] = *h;
@@ -102,9 +118,21 @@ static enum status tally_hits(struct section *s, struct error *err)
     return STATUS_OK;
 }
 
-static const char *verdict_of(const struct tally *tally)
+static bool many_items(const struct section *s, size_t file, size_t n)
 {
-    if (tally->rows_item)
+    return n >= ITEMS_MANY && (double)n >= ITEMS_SHARE * (double)s->overlap->files[file].n;
+}
+
+static bool leaked(const struct section *s, size_t file)
+{
+    return s->tallies[file].items_whole > 0 || many_items(s, file, s->tallies[file].items_half);
+}
+
+static const char *verdict_of(const struct section *s, size_t file)
+{
+    const struct tally *tally = &s->tallies[file];
+
+    if (leaked(s, file))
         return "leaked";
     if (tally->rows_hit > tally->rows_false)
         return "partial";
@@ -123,7 +151,7 @@ static void print_files(const struct section *s, struct text *out)
                      ",\"items\":%zu,\"items_hit\":%zu,\"rows_hit\":%zu,\"rows_likely_false\":%zu,"
                      "\"verdict\":\"%s\"}",
                      s->overlap->files[i].n, tally->items_hit, tally->rows_hit, tally->rows_false,
-                     verdict_of(tally));
+                     verdict_of(s, i));
     }
     text_append_char(out, ']');
 }
@@ -195,18 +223,18 @@ static enum status print_hits(const struct section *s, struct text *out, struct 
     return st;
 }
 
-/* Rows of a file's hits, `likely_false` or not, those first that have most of an item. */
+/* Rows of a file's hits, `likely_false` or not, those first that have half of an item. */
 static enum status show_rows(const struct section *s, struct finding *f, size_t file,
                              bool likely_false, struct error *err)
 {
     enum status st = STATUS_OK;
 
-    for (int whole = 1; whole >= 0; whole--)
+    for (int half = 1; half >= 0; half--)
         for (size_t i = 0; !st && i < s->overlap->n_hits; i++) {
             const struct row_hit *h = &s->overlap->hits[i];
 
             if (h->hit.file != file || h->hit.likely_false != likely_false ||
-                (h->hit.covered >= COVERED_ITEM) != whole)
+                (h->hit.covered >= COVERED_HALF) != half)
                 continue;
             if (likely_false)
                 st = finding_show(f, h->row, err, "as in item %zu of %s", item_number(s, &h->hit),
@@ -231,7 +259,7 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
     const char *name = text_string(&s->names[file]);
     struct finding *f;
 
-    if (tally->rows_item > 0)
+    if (leaked(s, file))
         f = findings_add(&s->audit->findings, FINDING_LEAKED_ITEMS, FINDING_PROBLEM,
                          share_of(s, rows),
                          "A model that is trained on these rows has seen the benchmark: its score "
@@ -244,15 +272,19 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
                          s->overlap->files[file].n,
                          100 * (double)tally->items_hit / (double)s->overlap->files[file].n);
     else
-        f = findings_add(&s->audit->findings, FINDING_LEAKED_ITEMS, FINDING_WARNING,
-                         share_of(s, rows),
-                         "They have a run of words in common with an item that is found nowhere "
-                         "else, but less than half of the item: a passage that both quote, or an "
-                         "item that was rewritten.",
-                         "Look at the hits side by side. decontaminate.action: drop leaves such "
-                         "rows out; a larger decontaminate.ngram asks for longer runs.",
-                         err, "%zu row%s share%s part of an item with %s, none of them most of it",
-                         rows, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name);
+        f = findings_add(
+            &s->audit->findings, FINDING_LEAKED_ITEMS,
+            tally->items_half || many_items(s, file, tally->items_hit) ? FINDING_WARNING
+                                                                       : FINDING_NOTE,
+            share_of(s, rows),
+            "A run of words is common to both and found in few other items, but no item is there "
+            "as a whole: a question of the same family with other numbers, a passage that both "
+            "quote, or an item that was rewritten.",
+            "Look at the hits side by side. decontaminate.action: drop leaves such rows out; a "
+            "larger decontaminate.ngram asks for longer runs.",
+            err, "%zu row%s share%s part of an item with %s (%zu of its %zu items)", rows,
+            rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
+            s->overlap->files[file].n);
     return f ? show_rows(s, f, file, false, err) : STATUS_NOMEM;
 }
 

@@ -287,13 +287,17 @@ class Contamination(Report):
                         self.assertEqual(same + "?", items[hit["item"]])
                         self.assertFalse(hit["likely_false"])
 
-    def test_part_of_an_item_is_a_warning(self):
-        rows = self.rows(300)
-        items = self.benchmark(words=60)
-        rows[3]["prompt"] += " " + " ".join(items[8].split()[20:36])
-        report = self.run_report(rows, self.AGAINST % "flag")
-        self.assertEqual(self.finding(report, "leaked_items")["severity"], "warning")
-        self.assertEqual(report["sections"]["contamination"]["against"][0]["verdict"], "partial")
+    def test_part_of_an_item_is_a_warning_or_a_note(self):
+        for words, severity in ((40, "warning"), (16, "note")):
+            with self.subTest(words=words):
+                rows = self.rows(300)
+                items = self.benchmark(words=60)
+                rows[3]["prompt"] += " " + " ".join(items[8].split()[9 : 9 + words])
+                report = self.run_report(rows, self.AGAINST % "flag")
+                self.assertEqual(self.finding(report, "leaked_items")["severity"], severity)
+                section = report["sections"]["contamination"]
+                self.assertEqual(section["against"][0]["verdict"], "partial")
+                self.assertFalse(section["hits"][0]["likely_false"])
 
     def test_a_phrase_of_many_items_is_likely_false(self):
         for n in (300, 1500):

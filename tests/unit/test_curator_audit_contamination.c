@@ -116,7 +116,7 @@ static void each_benchmark_has_a_verdict_and_a_finding(void **state)
     (void)state;
     init(&sample);
     hit(&sample, 2, 0, 3, 1, false);
-    hit(&sample, 2, 1, 3, 0.2, false); /* the same row; counted there, not twice in all */
+    hit(&sample, 2, 1, 3, 0.6, false); /* the same row; counted there, not twice in all */
     hit(&sample, 5, 0, 3, 0.9, false);
     hit(&sample, 6, 0, 4, 0, true);
     hit(&sample, 7, 2, 1, 0, true);
@@ -143,6 +143,35 @@ static void each_benchmark_has_a_verdict_and_a_finding(void **state)
     assert_int_equal(f[3].severity, FINDING_NOTE);
     json_free(root);
     audit_sample_release(&sample);
+}
+
+static void half_an_item_is_a_warning_and_half_of_many_a_problem(void **state)
+{
+    static const struct {
+        size_t items;
+        double covered;
+        enum finding_severity severity;
+    } cases[] = {
+        {1, 0.9, FINDING_PROBLEM},  {1, 0.89, FINDING_WARNING}, {9, 0.6, FINDING_WARNING},
+        {10, 0.6, FINDING_PROBLEM}, {9, 0.3, FINDING_NOTE},     {10, 0.3, FINDING_WARNING},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+        struct audit_sample sample;
+        struct json *root;
+
+        init(&sample);
+        for (size_t i = 0; i < cases[c].items; i++)
+            hit(&sample, i, 1, i, cases[c].covered, false);
+        root = audit_sample_print(&sample, audit_contamination);
+        assert_int_equal(sample.audit.findings.n, 1);
+        assert_int_equal(sample.audit.findings.items[0].severity, cases[c].severity);
+        audit_sample_is_text(root, "against.1.verdict",
+                             cases[c].severity == FINDING_PROBLEM ? "leaked" : "partial");
+        json_free(root);
+        audit_sample_release(&sample);
+    }
 }
 
 static void hits_are_the_best_and_one_that_is_likely_false(void **state)
@@ -237,6 +266,7 @@ int main(void)
         cmocka_unit_test(without_a_benchmark_it_is_not_known),
         cmocka_unit_test(nothing_shared_is_clean),
         cmocka_unit_test(each_benchmark_has_a_verdict_and_a_finding),
+        cmocka_unit_test(half_an_item_is_a_warning_and_half_of_many_a_problem),
         cmocka_unit_test(hits_are_the_best_and_one_that_is_likely_false),
         cmocka_unit_test(a_match_far_back_in_an_item_is_shown),
         cmocka_unit_test(a_redacted_prompt_hides_the_item_too),
