@@ -117,6 +117,17 @@ static enum status apply_gate(const struct cli *cli, const struct gate *gate,
     return st;
 }
 
+/* Fields are guessed, then hashes taken, then rows read. */
+static enum status refuse_stream(const char *const *data, size_t n, struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(data[i], "-") == 0)
+            return error_set(err, STATUS_INVALID,
+                             "'-': an audit reads its data more than once, expected a file");
+    }
+    return STATUS_OK;
+}
+
 static enum status copy_list(struct string_list *list, const char *const *items, size_t n,
                              struct error *err)
 {
@@ -144,6 +155,8 @@ static enum status make_recipe(struct recipe *recipe, const char *const *data, s
     recipe_args_flag(args, "seed", options->seed, "--seed");
     recipe_args_flag(args, "input.limit", options->limit, "--limit");
     if (!st)
+        st = refuse_stream(data, n_data, err);
+    if (!st)
         st = pipeline_audit_defaults(recipe, err);
     if (!st)
         st = recipe_args_apply(recipe, args, err);
@@ -155,6 +168,7 @@ static enum status make_recipe(struct recipe *recipe, const char *const *data, s
     if (!st)
         st = copy_list(&recipe->decontaminate.against, options->against.items, options->against.n,
                        err);
+    pipeline_audit_prefer_probes(recipe);
     if (!st)
         st = inputs_expand(recipe, err);
     if (!st)

@@ -11,7 +11,7 @@
 #include "formats/jsonl.h"
 
 /* Malformed rows told one by one; beyond it is a matter of how many. */
-#define MALFORMED_TOLD 100
+#define MALFORMED_TOLD 20
 
 struct fields {
     struct field_path id, prompt, answer, quality, difficulty, rewards, source;

@@ -66,6 +66,9 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *word
 MUST_CHECK
 enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err);
 
+/* Once the recipe is read: a probe that was given takes the place of the fit that is the default. */
+void pipeline_audit_prefer_probes(struct recipe *recipe);
+
 struct pipeline_audit {
     const char *baseline; /* folder of an earlier report, or NULL */
     const char *command;  /* as typed, for the report, or NULL */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "curator/audit.h"
+#include "curator/comparison.h"
 #include "curator/pipeline.h"
 #include "curator/run.h"
 
@@ -55,6 +56,30 @@ static enum status name_by_data(struct recipe *recipe, struct error *err)
     return recipe->name ? STATUS_OK : error_nomem(err);
 }
 
+static void prefer_probe(const char *probe, char **fit_labels)
+{
+    if (!probe || !*fit_labels || strcmp(*fit_labels, "field") != 0)
+        return;
+    mem_free(*fit_labels);
+    *fit_labels = NULL;
+}
+
+void pipeline_audit_prefer_probes(struct recipe *recipe)
+{
+    prefer_probe(recipe->quality.probe, &recipe->quality.fit_labels);
+    prefer_probe(recipe->difficulty.probe, &recipe->difficulty.fit_labels);
+}
+
+/* A folder that is no report is better known before the work than after it. */
+static enum status check_baseline(const char *dir, struct error *err)
+{
+    struct comparison_side side = {0};
+    enum status st = dir ? comparison_side_open(&side, dir, err) : STATUS_OK;
+
+    comparison_side_close(&side);
+    return st ? error_wrap(err, st, "--baseline") : STATUS_OK;
+}
+
 enum status pipeline_audit(const struct pipeline_config *config, const struct pipeline_audit *what,
                            struct text *report, struct error *err)
 {
@@ -73,8 +98,10 @@ enum status pipeline_audit(const struct pipeline_config *config, const struct pi
         .command = what->command,
         .guessed = what->guessed,
     };
-    enum status st = name_by_data(config->recipe, err);
+    enum status st = check_baseline(what->baseline, err);
 
+    if (!st)
+        st = name_by_data(config->recipe, err);
     if (!st)
         st = run_prepare(&run, config, err);
     if (!st)

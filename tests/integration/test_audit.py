@@ -112,7 +112,7 @@ class TextOnly(AuditCase):
         self.assertEqual((report["rows"], report["kept"]), (300, 150))
         self.assertEqual(report["reasons"]["malformed"], 150)
         self.assertIn("malformed_rows", [f["code"] for f in report["findings"]])
-        self.assertIn("50 more rows are malformed", done.stderr)
+        self.assertIn("130 more rows are malformed", done.stderr)
         # A bound can be set all the same.
         self.audit("--set", "on_error.max_bad=149", code=3)
         self.audit("--set", "on_error.max_bad=150")
@@ -153,6 +153,10 @@ class TextOnly(AuditCase):
         self.refuses("sae.path", "audit", "data.jsonl", "--sae", "sae")
         self.refuses("sae.path", "audit", "data.jsonl", "--activations", "acts.safetensors")
         self.refuses("did you mean '--against'", "audit", "data.jsonl", "--agianst", "x")
+        self.refuses("expected a file", "audit", "-")
+        self.refuses(
+            ["--baseline", "nowhere"], "audit", "data.jsonl", "--baseline", "nowhere", code=1
+        )
         self.refuses("unknown key", "audit", "data.jsonl", "--set", "dedup.naer.enabled=true")
         self.assertFalse((self.dir / "saerl-audit").exists())
 
@@ -225,6 +229,22 @@ class Vectors(AuditCase):
         self.assertIn("TOO WEAK TO ORDER BY", done.stdout)
         # As in a run where that is asked for.
         self.audit(*self.inputs, "--set", "difficulty.force=false", code=1)
+
+    def test_a_probe_takes_the_place_of_a_fit(self):
+        data = rows(96)
+        for i, row in enumerate(data):
+            row["difficulty"] = (i * 7 % 11) / 10
+        self.write_rows(data)
+        write_jsonl(
+            self.dir / "labels.jsonl",
+            [{"row": i, "label": row["difficulty"]} for i, row in enumerate(data)],
+        )
+        self.saerl("encode", "--sae", "sae", "--activations", "acts.safetensors", "-o", "f.st")
+        self.saerl(
+            "fit", "difficulty", "--features", "f.st", "--labels", "labels.jsonl", "-o", "d.st"
+        )
+        self.audit("--features", "f.st", "--set", "difficulty.probe=d.st")
+        self.assertEqual(self.report()["difficulty"]["source"], "probe")
 
     def test_labels_that_nothing_can_be_fitted_on(self):
         data = rows(96)
