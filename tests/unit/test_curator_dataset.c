@@ -118,6 +118,30 @@ static void dataset_refuses_repeated_ids(void **state)
     dataset_release(&data);
 }
 
+/* What an audit does where ids repeat: as if the field were not there. */
+static void dataset_goes_by_keys_once_ids_are_forgotten(void **state)
+{
+    struct dataset data, plain;
+
+    (void)state;
+    assert_int_equal(
+        read_rows(&data, "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":2,\"prompt\":\"b\"}\n", "", NULL),
+        STATUS_OK);
+    assert_int_equal(dataset_forget_ids(&data, NULL), STATUS_OK);
+    assert_int_equal(read_rows(&plain, "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n", "", NULL),
+                     STATUS_OK);
+    assert_true(data.ids_repeat);
+    assert_int_equal(data.n_id, 0);
+    for (size_t row = 0; row < 2; row++) {
+        struct span id = data.samples[row].id, expected = plain.samples[row].id;
+
+        assert_int_equal(id.length, expected.length);
+        assert_memory_equal(dataset_bytes(&data, id), dataset_bytes(&plain, expected), id.length);
+    }
+    dataset_release(&data);
+    dataset_release(&plain);
+}
+
 static void dataset_reads_labels(void **state)
 {
     struct dataset data;
@@ -297,6 +321,7 @@ int main(void)
         cmocka_unit_test(dataset_keys_follow_the_canonical_prompt),
         cmocka_unit_test(dataset_keeps_the_type_of_ids),
         cmocka_unit_test(dataset_refuses_repeated_ids),
+        cmocka_unit_test(dataset_goes_by_keys_once_ids_are_forgotten),
         cmocka_unit_test(dataset_reads_labels),
         cmocka_unit_test(dataset_keeps_rewards_beside_a_column),
         cmocka_unit_test(dataset_counts_malformed_rows),
