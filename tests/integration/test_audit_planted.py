@@ -26,16 +26,16 @@ class Planted(SaerlCase):
         pool.write(self.dir)
         return self.audit("--features", self.dir / "features.safetensors", *args)
 
-    def found_first(self, code, report, severity="problem"):
+    def found_first(self, code, report):
         self.assertTrue(report["findings"], "nothing was found")
         self.assertEqual(report["findings"][0]["code"], code, self.told)
-        self.assertEqual(report["findings"][0]["severity"], severity, self.told)
-        self.assertEqual(report["verdict"]["state"], {"problem": "not_ready", "warning": "warnings"}[severity])
+        self.assertEqual(report["findings"][0]["severity"], "problem", self.told)
+        self.assertEqual(report["verdict"]["state"], "not_ready")
 
-    def found_at_all_sizes(self, code, plant, severity="problem"):
+    def found_at_all_sizes(self, code, plant):
         for n in SIZES:
             with self.subTest(n=n):
-                self.found_first(code, self.pool(n, plant, seed=n), severity)
+                self.found_first(code, self.pool(n, plant, seed=n))
 
     def test_a_clean_pool_gets_a_clean_verdict(self):
         for n in SIZES:
@@ -92,7 +92,7 @@ class Planted(SaerlCase):
         self.found_at_all_sizes("length_confound", Pool.length_as_difficulty)
 
     def test_a_cluster_of_garbage(self):
-        self.found_at_all_sizes("garbage_cluster", Pool.garbage, "warning")
+        self.found_at_all_sizes("garbage_cluster", Pool.garbage)
 
     def test_features_of_an_sae_that_hardly_fires(self):
         self.found_at_all_sizes("dead_sae", Pool.dead_features)
