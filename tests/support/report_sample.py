@@ -123,13 +123,14 @@ class Maker:
             "map": [{"field": f, "path": p, "present": rows - m, "missing": m} for f, p, m in
                     [("id", "id", 0), ("prompt", "question", 0), ("answer", "answer", 12),
                      ("source", "meta.source", 0), ("difficulty", None, rows)]],
+            "columns_of": min(rows, 5000), "columns_beyond": 3, "problems_beyond": 0,
             "columns": [{"path": f"{self.name()}{i}", "types": {"string": rows - 10, "null": 10}}
                         for i in range(400 if self.kind == "huge" else 6)],
             "length": {"unit": "words", "summary": self.summary(61.2, 40.1),
                        "histogram": self.histogram(24, 0, 240, 0.2, 0.12)},
             "tokens": {"unit": "tokens", "summary": self.summary(110.4, 70.9),
                        "histogram": self.histogram(24, 0, 480, 0.2, 0.12)} if self.vectors else None,
-            "problems": [{"row": 17 + i, "problem": self.name() + ": not an object"}
+            "problems": [{"row": 17 + i, "problem": self.name() + ": not an object", "rows": 1}
                          for i in range(0 if self.kind == "healthy" else 3)],
             "sources": [{"source": s, "rows": rows // (i + 2), "kept": rows // (i + 3),
                          "words_mean": r.uniform(30, 90), "difficulty_mean": r.random(),
@@ -259,7 +260,8 @@ class Maker:
             "conflicting": 12, "group_sizes": [{"size": s, "groups": 900 // s ** 2 + 1} for s in
                                                (2, 3, 4, 5, 8, 17, 44)],
             "between_sources": [{"a": r.choice(self.sources), "b": r.choice(self.sources),
-                                 "rows": 400 // (i + 1)} for i in range(6)],
+                                 "rows": 400 // (i + 1), "share": 0.4 / (i + 1)}
+                                for i in range(6)],
             "pairs": pairs,
             "conflicts": [{"a": self.sample(answer="4"), "b": self.sample(answer="5")}
                           for _ in range(3)]}
@@ -272,15 +274,19 @@ class Maker:
         for i in range(12 if self.kind != "healthy" else 0):
             sample, item = self.sample(), self.text()[:400]
             hits.append({"sample": sample, "benchmark": "math500.jsonl", "item": 17 * i,
-                         "item_text": item, "shared": 13 + i,
+                         "item_text": item, "item_clipped": 0, "shared": 13 + i,
+                         "covered": round(0.9 ** i, 3),
                          "spans": {"sample": self.spans(sample["text"]), "item": self.spans(item)},
                          "likely_false": i % 5 == 4})
         hit = len(hits) > 0
-        return {"ngram": 13, "action": "drop", "rows": 61 if hit else 0,
+        return {"ngram": 13, "action": "drop", "rows": self.rows, "rows_hit": 61 * hit,
+                "rows_likely_false": 4 * hit,
                 "against": [{"name": "math500.jsonl", "items": 500, "items_hit": 44 * hit,
-                             "rows_hit": 49 * hit},
-                            {"name": "aime24.jsonl", "items": 30, "items_hit": 9 * hit,
-                             "rows_hit": 12 * hit}],
+                             "rows_hit": 49 * hit, "rows_likely_false": 0,
+                             "verdict": "leaked" if hit else "clean"},
+                            {"name": "aime24.jsonl", "items": 30, "items_hit": 3 * hit,
+                             "rows_hit": 12 * hit, "rows_likely_false": 4 * hit,
+                             "verdict": "partial" if hit else "clean"}],
                 "hits": hits}
 
     def sae(self):
@@ -289,16 +295,20 @@ class Maker:
             return {"absent": "no SAE: there are no activations; input.activations and sae.path "
                               "would change it"}
         cards = []
-        for i in range(24 if self.kind != "huge" else 200):
+        n = 20 if self.kind != "huge" else 200
+        for i in range(n):
             top = [self.sample(value=round(9 - 0.7 * j, 3)) for j in range(3)]
             cards.append(self.latent(rows=int(self.rows * r.random() ** 3), share=r.random() ** 3,
                                      mean=r.uniform(0.5, 3), max=r.uniform(4, 12),
                                      histogram=self.histogram(20, 0, 10, 0.1, 0.2),
-                                     why=["densest", "difficulty", "quality"][i % 3], top=top))
+                                     why=["densest", "difficulty", "quality", "cluster"][4 * i // n],
+                                     weight=round(r.gauss(0, 0.5), 4) if 1 <= 4 * i // n <= 2 else None,
+                                     cluster=i if 4 * i // n == 3 else None, top=top))
         return {"lines": ["L0 61 (p95 88), explained variance 0.81, dead 3.1 %"],
                 "d_in": 1536, "d_sae": 16384, "l0": {"median": 61, "p95": 88, "declared": 64},
                 "explained_variance": 0.81, "dead": 0.031, "dense": 0.0004,
                 "sinks": {"tokens": 1021, "share": 0.004}, "norm_median": 41.2,
+                "norm_expected": 40.1, "rejected": 0, "empty": 0, "recon_beyond": 2,
                 "active_latents": self.histogram(30, 0, 600, 0.4, 0.15),
                 "frequency": {"edges": [-5 + 0.25 * i for i in range(21)],
                               "counts": self.bell(20, 0.4, 0.2, 16384)},
@@ -336,11 +346,17 @@ class Maker:
             "name": "run-2024-11", "program": "saerl 0.1.0", "rows": [self.rows - 900, self.rows],
             "numbers": [{"name": n, "before": a, "after": b} for n, a, b in
                         [("kept", 7001, 7400), ("duplicates", 100, 904), ("l0_median", 61, None)]],
-            "distributions": [{"name": name, "psi": psi, "edges": [i / 20 for i in range(21)],
-                               "before": [b / self.rows for b in self.bell(20, 0.4, 0.2, self.rows)],
-                               "after": [b / self.rows for b in self.bell(20, m, 0.2, self.rows)]}
-                              for name, psi, m in [("difficulty", 0.31, 0.6), ("words", 0.02, 0.41)]],
-            "latents": [self.latent(before=0.01, after=0.08) for _ in range(8)],
+            "distributions": [{"name": name, "psi": psi, "limit": 0.25,
+                               "edges": [scale * (i / 10) ** 2 for i in range(11)],
+                               "before": [0.1] * 10,
+                               "after": [a / self.rows for a in self.bell(10, m, w, self.rows)]}
+                              for name, psi, m, w, scale in [("difficulty", 0.31, 0.6, 0.3, 1),
+                                                             ("words", 0.02, 0.5, 2, 400)]],
+            "sources": {"js": 0.01, "psi": 0.05, "limit": 0.25,
+                        "each": [{"source": s, "before": 0.2, "after": 0.15 + 0.02 * i}
+                                 for i, s in enumerate(self.sources)] +
+                        [{"source": None, "before": 0, "after": 0.05}]},
+            "latents": [self.latent(before=0.01, after=0.08, z=9.1) for _ in range(8)],
             "changed": {"gained": 500, "lost": 101, "entered": 77, "left": 12,
                         "samples": self.samples("kept before, dropped now")}}
 
