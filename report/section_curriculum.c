@@ -83,9 +83,9 @@ static void reading(struct text *out, const struct json *section)
     else if (order && strcmp(order, "none") == 0)
         text_append(out, " in the order of the rows");
     if (p.n > 1 && known(p.difficulty, p.n))
-        text_appendf(out, "; mean difficulty is %s in the first tenth of them and %s in the last",
-                     number_value(mean(p.difficulty, tenth)).s,
-                     number_value(mean(p.difficulty + p.n - tenth, tenth)).s);
+        text_appendf(out, "; mean difficulty is %s in the first %s and %s in the last",
+                     number_score(mean(p.difficulty, tenth)).s, tenth > 1 ? "tenth of them" : "one",
+                     number_score(mean(p.difficulty + p.n - tenth, tenth)).s);
     text_append(out, ".");
 }
 

@@ -16,11 +16,11 @@
 #define SIZE_RANGES 12
 
 static const struct kind {
-    const char *name, *row, *threshold, *copies;
+    const char *name, *row, *threshold, *one, *many;
 } kinds[] = {
-    {"exact", "Exact", NULL, "exact copies of another one"},
-    {"near", "Near", "jaccard", "near copies"},
-    {"sae", "Alike to the SAE", "cosine", "alike to the SAE"},
+    {"exact", "Exact", NULL, "an exact copy", "exact copies"},
+    {"near", "Near", "jaccard", "a near copy", "near copies"},
+    {"sae", "Alike to the SAE", "cosine", "alike to the SAE", "alike to the SAE"},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -32,24 +32,21 @@ static double kind_number(const struct json *section, const char *kind, const ch
 
 static void reading(struct text *out, const struct json *section)
 {
-    const char *before = NULL;
     double largest = 0;
+    size_t told = 0;
 
     for (size_t i = 0; i < KINDS; i++) {
         double rows = kind_number(section, kinds[i].name, "rows");
 
         if (!(rows > 0))
             continue;
-        text_append(out, before ? ", " : "");
-        text_appendf(out, "<b>%s</b> %s%s", number_count(rows).s,
-                     before      ? ""
-                     : rows == 1 ? "row is "
-                                 : "rows are ",
-                     kinds[i].copies);
-        before = kinds[i].name;
+        text_appendf(out, "%s<b>%s</b> ", told ? ", " : "", number_count(rows).s);
+        if (told++ == 0)
+            text_append(out, rows == 1 ? "row is " : "rows are ");
+        text_append(out, rows == 1 ? kinds[i].one : kinds[i].many);
         largest = fmax(largest, kind_number(section, kinds[i].name, "largest"));
     }
-    if (!before)
+    if (told == 0)
         text_append(out, "No row repeats another one.");
     else if (largest > 0)
         text_appendf(out, ". The largest group has %s rows.", number_count(largest).s);

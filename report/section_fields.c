@@ -44,12 +44,13 @@ static void append_map(struct page *page, const struct json *section)
                                             {"Missing in", COLUMN_NUMBER},
                                             {"Share of rows", COLUMN_NUMBER}};
     const struct json *map = json_member(section, "map");
+    bool guessed = json_bool(json_member(section, "guessed"));
     struct table table;
 
     if (json_length(map) == 0)
         return;
     page_heading(page, "Which field is what");
-    if (json_bool(json_member(section, "guessed")))
+    if (guessed)
         text_append(&page->out, "<p>Guessed from names and types: if one is wrong, say which in "
                                 "<code>input.fields</code>.</p>\n");
     table_begin(&table, page, "Fields and where they were read from", columns, 4);
@@ -65,7 +66,7 @@ static void append_map(struct page *page, const struct json *section)
             html_name(&page->out, json_member(field, "path"));
             text_append(&page->out, "</code>");
         } else {
-            text_append(&page->out, "<i>nothing fits</i>");
+            text_append(&page->out, guessed ? "<i>nothing fits</i>" : "<i>not set</i>");
         }
         table_cell_end(&table);
         table_count(&table, missing);

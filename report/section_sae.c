@@ -14,8 +14,8 @@
 /* From here on the suspicion is worth an alarm rather than a remark: curator/audit_sae.c. */
 #define SUSPICION_HIGH 0.5
 
-/* Shown at once; the others are folded away. */
-#define CARDS_OPEN 8
+/* Shown at once of those that are here for one reason; the others are folded away. */
+#define CARDS_OPEN 2
 
 static void reading(struct text *out, const struct json *section)
 {
@@ -23,12 +23,15 @@ static void reading(struct text *out, const struct json *section)
     double median = member_number(l0, "median"), d_sae = member_number(section, "d_sae");
     double explained = member_number(section, "explained_variance");
     double suspicion = member_number(json_member(section, "suspicion"), "score");
+    const char *of;
 
+    /* Of features that were read ready-made nobody knows the tokens. */
+    of = isnan(member_number(section, "norm_median")) ? "sample" : "token";
     if (suspicion >= SUSPICION_HIGH)
         text_append(out, "<b>These activations do not look like those that the SAE was trained "
                          "on.</b> ");
     if (!isnan(median))
-        text_appendf(out, "A typical token has %s of %s latents", number_count(median).s,
+        text_appendf(out, "A typical %s has %s of %s latents", of, number_count(median).s,
                      number_count(d_sae).s);
     else
         text_appendf(out, "The SAE has %s latents", number_count(d_sae).s);
@@ -87,7 +90,9 @@ static void append_tiles(struct page *page, const struct json *section)
 
     page_tiles_begin(page);
     snprintf(note, sizeof(note), "declared %s", number_plain(declared).s);
-    tile(page, number_plain(median), median, "latents a token (L0)", isnan(declared) ? NULL : note);
+    tile(page, number_plain(median), median,
+         isnan(norm) ? "latents a sample (L0)" : "latents a token (L0)",
+         isnan(declared) ? NULL : note);
     tile(page, number_share(explained), explained, "explained", "of the variance");
     tile(page, number_share(dead), dead, "dead latents", NULL);
     tile(page, number_share(dense), dense, "dense latents", NULL);
@@ -116,6 +121,9 @@ static void append_histogram(struct page *page, const struct json *node, const c
 
 static void append_charts(struct page *page, const struct json *section)
 {
+    double beyond = member_number(section, "recon_beyond");
+    char sentence[96] = "at the right, what the SAE has not seen the like of";
+
     append_histogram(page, json_member(section, "frequency"), "How often latents fire",
                      "most should be rare; a hump at the right are latents that fire nearly always "
                      "and do not tell samples apart",
@@ -130,8 +138,10 @@ static void append_charts(struct page *page, const struct json *section)
                                         .x_kind = AXIS_COUNT,
                                         .y_kind = AXIS_COUNT,
                                         .x_title = "active latents"});
-    append_histogram(page, json_member(section, "recon"), "Reconstruction error",
-                     "at the right, what the SAE has not seen the like of",
+    if (beyond > 0)
+        snprintf(sentence, sizeof(sentence), "%s samples lie far beyond the right edge",
+                 number_count(beyond).s);
+    append_histogram(page, json_member(section, "recon"), "Reconstruction error", sentence,
                      (struct histogram){.width = CHART_HALF,
                                         .x_kind = AXIS_VALUE,
                                         .y_kind = AXIS_COUNT,
@@ -242,29 +252,52 @@ static void append_lines(struct page *page, const struct json *lines)
     page_fold_end(page);
 }
 
-static void body(struct page *page, const struct json *section)
+/* Is this card among the first of those that are here for the same reason? They come together. */
+static bool is_first(const struct json *cards, size_t i)
 {
-    const struct json *cards = json_member(section, "cards");
-    size_t n = json_length(cards);
-    bool folded = false;
+    const char *why = member_string(json_element(cards, i), "why");
 
-    append_suspicion(page, json_member(section, "suspicion"));
-    append_tiles(page, section);
-    append_charts(page, section);
-    append_lines(page, json_member(section, "lines"));
+    for (size_t before = 1; before <= i; before++) {
+        const char *other = member_string(json_element(cards, i - before), "why");
+
+        if (!why || !other || strcmp(why, other) != 0)
+            return true;
+        if (before == CARDS_OPEN)
+            return false;
+    }
+    return true;
+}
+
+static void append_cards(struct page *page, const struct json *cards)
+{
+    size_t n = json_length(cards), left = 0;
+
     if (n == 0)
         return;
     page_heading(page, "Latents worth a look");
     for (size_t i = 0; i < n; i++) {
-        if (i == CARDS_OPEN) {
-            page_fold_begin(page, "More latents", (double)(n - i));
-            folded = true;
-        }
-        if (!append_card(page, json_element(cards, i)))
+        if (!is_first(cards, i))
+            left++;
+        else if (!append_card(page, json_element(cards, i)))
+            return;
+    }
+    if (left == 0)
+        return;
+    page_fold_begin(page, "More latents", (double)left);
+    for (size_t i = 0; i < n; i++) {
+        if (!is_first(cards, i) && !append_card(page, json_element(cards, i)))
             break;
     }
-    if (folded)
-        page_fold_end(page);
+    page_fold_end(page);
+}
+
+static void body(struct page *page, const struct json *section)
+{
+    append_suspicion(page, json_member(section, "suspicion"));
+    append_tiles(page, section);
+    append_charts(page, section);
+    append_lines(page, json_member(section, "lines"));
+    append_cards(page, json_member(section, "cards"));
 }
 
 const struct section section_sae = {

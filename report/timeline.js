@@ -17,7 +17,8 @@
   const NAMES = ["difficulty", "low", "high", "entropy", "clusters", "quality"];
   const AXIS = 44; /* width of both y axes: the plots line up */
   const POINTS_MIN = 4; /* the deepest zoom shows this many */
-  const HINT = "Drag to zoom, double-click for all batches";
+  const HINT = matchMedia("(hover: hover)").matches ?
+    "Drag to zoom, double-click for all batches" : "Tap a batch to read it";
 
   /* All series as long as the batches, with numbers or null. False: nothing that could be drawn. */
   function readable(data) {

@@ -33,7 +33,7 @@ static void curriculum_draws_and_hands_the_numbers_to_the_script(void **state)
                  "[0,1,2],\"difficulty\":[0.1,null,0.5],\"low\":[0,0,0.25],\"high\":[1,1,1],"
                  "\"entropy\":[0,1,2],\"per_point\":1}}");
     section_holds(&html, "<b>3</b> batches of 2 rows, from easy to hard");
-    section_holds(&html, "0.10 in the first tenth of them and 0.50 in the last");
+    section_holds(&html, "0.10 in the first one and 0.50 in the last");
     data = data_of(&html);
     assert_int_equal(json_length(json_member(data, "batch")), 3);
     assert_int_equal(json_type(json_element(json_member(data, "difficulty"), 1)), JSON_NULL);

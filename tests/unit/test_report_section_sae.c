@@ -16,7 +16,8 @@ static void sae_says_first_that_the_layer_may_be_wrong(void **state)
     section_holds(&html, "little &lt;variance&gt;");
     text_release(&html);
     section_page(&html, "sae",
-                 "{\"d_sae\":16384,\"l0\":{\"median\":64},\"explained_variance\":0.8,"
+                 "{\"d_sae\":16384,\"l0\":{\"median\":64},\"norm_median\":40,"
+                 "\"explained_variance\":0.8,"
                  "\"suspicion\":{\"score\":0,\"reasons\":[]}}");
     section_holds(&html,
                   "A typical token has 64 of 16,384 latents, and the reconstruction explains "
