@@ -13,8 +13,7 @@ static void duplicates_says_how_many_of_what(void **state)
 
     (void)state;
     section_page(&html, "duplicates", "{" COUNTS "\"pairs\":[]}");
-    section_holds(&html,
-                  "<b>3</b> rows are exact copies. The largest group has 3 rows.");
+    section_holds(&html, "<b>3</b> rows are exact copies. The largest group has 3 rows.");
     section_lacks(&html, "near copies");
     section_lacks(&html, "nan");
     text_release(&html);
