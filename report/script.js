@@ -190,6 +190,21 @@
     document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
   }
 
+  // A name in the legend of the map, pointed at, dims all other clusters.
+  function addHighlights(figure) {
+    if (!figure.querySelector(".place")) {
+      return;
+    }
+    all(".key", figure).forEach((key) => {
+      const group = Array.from(key.classList).find((name) => /^s\d$/.test(name));
+      const dim = (on) => all("svg.chart path", figure).forEach((cell) => {
+        cell.classList.toggle("dim", on && !cell.classList.contains(group));
+      });
+      key.addEventListener("pointerenter", () => dim(true));
+      key.addEventListener("pointerleave", () => dim(false));
+    });
+  }
+
   // ---- The threshold slider: shares from 201 quantiles, bars below the threshold fade.
 
   function shareBelow(quantiles, x) {
@@ -321,6 +336,7 @@
     }
   });
   all("figure").forEach(addTools);
+  all("figure").forEach(addHighlights);
   addReadouts();
   addSlider();
   followSections();

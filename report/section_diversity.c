@@ -144,6 +144,25 @@ static void draw_map(struct page *page, const struct json *map, struct hexagon *
                    n_labels);
 }
 
+/* The beginning of a text on one line: line feeds are spaces here. */
+static bool append_beginning(struct text *out, const struct json *sample, size_t width)
+{
+    char bytes[128];
+    size_t n;
+    const char *s = json_string(json_member(sample, "text"), &n);
+    size_t cut = n < sizeof(bytes) ? n : sizeof(bytes);
+
+    if (!s || n == 0)
+        return false;
+    for (size_t i = 0; i < cut; i++)
+        bytes[i] = s[i] == '\n' ? ' ' : s[i];
+    /* Not in the middle of a character. */
+    while (cut > 0 && cut < n && ((unsigned char)s[cut] & 0xc0) == 0x80)
+        cut--;
+    html_line(out, bytes, cut, width);
+    return true;
+}
+
 static void append_legend(struct page *page, const struct json *cards,
                           const struct coloured *coloured)
 {
@@ -158,10 +177,11 @@ static void append_legend(struct page *page, const struct json *cards,
         if (group < 0)
             continue;
         text_appendf(out, "<span class=\"key block s%d\">%.0f", group, coloured->cluster[group]);
-        if (member_string(latent, "label")) {
-            text_append_char(out, ' ');
+        text_append_char(out, ' ');
+        if (member_string(latent, "label"))
             html_name(out, json_member(latent, "label"));
-        }
+        else
+            append_beginning(out, json_element(json_member(card, "central"), 0), 24);
         text_append(out, "</span> ");
         if (group == (int)coloured->n - 1)
             break;
@@ -293,16 +313,18 @@ static void append_latents(struct text *out, const struct json *latents)
 /* The first words of what lies in its middle: what the cluster is about, at a glance. */
 static void append_teaser(struct text *out, const struct json *central)
 {
-    size_t n, shown = 0;
+    size_t shown = 0;
 
     for (size_t i = 0; i < json_length(central) && shown < TEASERS_SHOWN; i++) {
-        const char *s = json_string(json_member(json_element(central, i), "text"), &n);
+        size_t mark = out->length;
 
-        if (!s || n == 0)
-            continue;
-        text_append(out, shown++ ? "\n<li>" : "<ul class=\"teaser\">\n<li>");
-        html_line(out, s, n, 90);
-        text_append(out, "</li>");
+        text_append(out, shown ? "\n<li>" : "<ul class=\"teaser\">\n<li>");
+        if (append_beginning(out, json_element(central, i), 90)) {
+            text_append(out, "</li>");
+            shown++;
+        } else if (!out->failed) {
+            out->length = mark;
+        }
     }
     if (shown)
         text_append(out, "\n</ul>\n");

@@ -17,9 +17,22 @@ struct stage_name {
 /* As words: "exact_duplicates" is a name for programs. */
 static struct stage_name stage_name(const struct json *stages, size_t i)
 {
+    static const char *const known[][2] = {
+        {"parse", "reading"},
+        {"decontaminate", "contamination"},
+        {"encode", "vectors"},
+        {"sae_duplicates", "duplicates to the SAE"},
+        {"window", "difficulty window"},
+    };
     const char *name = member_string(json_element(stages, i), "stage");
     struct stage_name words = {{0}};
 
+    for (size_t k = 0; name && k < sizeof(known) / sizeof(*known); k++) {
+        if (strcmp(name, known[k][0]) == 0) {
+            name = known[k][1];
+            break;
+        }
+    }
     for (size_t at = 0; name && name[at] && at + 1 < sizeof(words.s); at++)
         words.s[at] = name[at] == '_' ? ' ' : name[at];
     return words;

@@ -45,8 +45,15 @@ static void append_state(struct page *page)
     text_appendf(out, "<h2 id=\"verdict-title\" class=\"state %s\">%s</h2>\n",
                  i < 3 ? states[i].class : "note", i < 3 ? states[i].words : "No verdict");
     if (sentence) {
+        /* "Not ready: 2 problems ...": what comes before the colon is the heading. */
+        const char *rest = strstr(sentence, ": ");
+
+        if (rest) {
+            n -= (size_t)(rest + 2 - sentence);
+            sentence = rest + 2;
+        }
         text_append(out, "<p class=\"reading\">");
-        html_text(out, sentence, n);
+        html_sentence(out, sentence, n);
         text_append(out, "</p>\n");
     }
 }
