@@ -1,9 +1,13 @@
 """`saerl diff A B` and `saerl audit --baseline`: two finished folders, side by side."""
 
 import json
+import pathlib
+import sys
 import unittest
 
-from saerl_case import SaerlCase, read_jsonl, write_jsonl
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from planted import Pool  # noqa: E402
+from saerl_case import SaerlCase, read_jsonl, write_jsonl  # noqa: E402
 
 
 class Diff(SaerlCase):
@@ -222,6 +226,45 @@ class Baseline(SaerlCase):
         self.assertEqual([i["name"] for i in repeat["inputs"]], ["a.jsonl"])
         self.assertIn("saerl audit a.jsonl", repeat["command"])
         self.assertIn("2605.27354", repeat["citation"])
+
+    def pool(self, n, seed, out, *more, plant=None):
+        pool = Pool(n, seed)
+        if plant:
+            plant(pool)
+        pool.write(self.dir)
+        features = ("--features", "features.safetensors")
+        self.saerl("audit", "data.jsonl", *features, "-o", out, *more)
+        return json.loads((self.dir / out / "report.json").read_text())
+
+    def test_another_draw_of_one_population_does_not_drift(self):
+        for n in (300, 1200):
+            self.pool(n, 1, "base")
+            report = self.pool(n, 2, "other", "--baseline", "base")
+            section = report["sections"]["baseline"]
+            self.assertEqual(self.drift(report), [], section["distributions"])
+            # Each has a probe of its own: what they predict is no sample of one thing.
+            self.assertEqual(section["not_compared"], ["quality", "difficulty"])
+
+    def test_what_is_planted_is_named_first(self):
+        def reconstructed_worse(pool):
+            pool.recon = [1.5 * x for x in pool.recon]
+
+        def one_source(pool):
+            for row in pool.rows:
+                row["source"] = "alpha"
+
+        def all_solved(pool):
+            for row in pool.rows:
+                row["rewards"] = [1.0] * len(row["rewards"])
+
+        plants = {"recon": reconstructed_worse, "sources": one_source, "pass_rate": all_solved}
+        for n in (300, 1200):
+            self.pool(n, 1, "base")
+            for name, plant in plants.items():
+                with self.subTest(n=n, name=name):
+                    report = self.pool(n, 2, "other", "--baseline", "base", plant=plant)
+                    (finding,) = self.drift(report)
+                    self.assertRegex(finding["title"], "by PSI: %s [\\d.]+$" % name)
 
 
 if __name__ == "__main__":
