@@ -12,6 +12,7 @@
 /* Above this a distribution is said to have moved, if chance does not do as much. */
 #define PSI_LIMIT 0.25
 #define BINS_MAX 40
+#define NAME_WIDTH 60
 
 static bool moved(const struct json *distribution)
 {
@@ -59,7 +60,7 @@ static void reading(struct text *out, const struct json *section)
     text_append(out, ".");
 }
 
-static const char *name_of(const struct json *distribution)
+static const char *name_of(const char *name)
 {
     static const struct {
         const char *name, *words;
@@ -68,11 +69,12 @@ static const char *name_of(const struct json *distribution)
         {"tokens", "Tokens of a prompt"},
         {"quality", "Quality"},
         {"difficulty", "Difficulty"},
+        {"quality_label", "Quality as labelled"},
+        {"difficulty_label", "Difficulty as labelled"},
         {"pass_rate", "Pass rate"},
         {"recon", "Reconstruction error"},
         {"active_latents", "Latents a sample"},
     };
-    const char *name = member_string(distribution, "name");
 
     for (size_t i = 0; name && i < sizeof(table) / sizeof(*table); i++) {
         if (strcmp(name, table[i].name) == 0)
@@ -94,7 +96,7 @@ static void append_distribution(struct page *page, const struct json *distributi
         return;
     snprintf(sentence, sizeof(sentence), "PSI %s: %s", number_value(psi).s,
              moved_words(distribution));
-    figure_begin(page, name_of(distribution), isnan(psi) ? "" : sentence);
+    figure_begin(page, name_of(member_string(distribution, "name")), isnan(psi) ? "" : sentence);
     chart_shift(
         page,
         &(struct shift){
@@ -113,6 +115,22 @@ static void append_distributions(struct page *page, const struct json *distribut
     for (size_t i = 0; i < json_length(distributions); i++)
         append_distribution(page, json_element(distributions, i));
     page_columns_end(page);
+}
+
+/* A fit on other rows is another model, whose scores differ whatever the data are. */
+static void append_not_compared(struct page *page, const struct json *names)
+{
+    if (json_length(names) == 0)
+        return;
+    text_append(&page->out, "<p>Not compared, for another model computed the scores: ");
+    for (size_t i = 0; i < json_length(names); i++) {
+        size_t n;
+        const char *name = name_of(json_string(json_element(names, i), &n));
+
+        text_append(&page->out, i ? ", " : "");
+        html_line(&page->out, name, strlen(name), NAME_WIDTH);
+    }
+    text_append(&page->out, ".</p>\n");
 }
 
 /* A change with its sign, as the numbers beside it are written. */
@@ -268,6 +286,7 @@ static void append_changed(struct page *page, const struct json *changed)
 static void body(struct page *page, const struct json *section)
 {
     append_distributions(page, json_member(section, "distributions"));
+    append_not_compared(page, json_member(section, "not_compared"));
     append_sources(page, json_member(section, "sources"));
     append_numbers(page, json_member(section, "numbers"));
     append_latents(page, json_member(section, "latents"));

@@ -24,6 +24,19 @@ static void baseline_names_what_moved_by_more_than_its_limit(void **state)
     text_release(&html);
 }
 
+static void baseline_tells_what_another_model_computed(void **state)
+{
+    struct text html = {0};
+
+    (void)state;
+    section_page(&html, "baseline", "{\"not_compared\":[\"quality\",\"<b>\",7]}");
+    section_holds(&html, "another model computed the scores: Quality, &lt;b&gt;, .</p>");
+    text_release(&html);
+    section_page(&html, "baseline", "{\"not_compared\":[]}");
+    section_lacks(&html, "another model");
+    text_release(&html);
+}
+
 static void baseline_leaves_out_bins_that_do_not_fit_their_edges(void **state)
 {
     static const char *const bad[] = {
@@ -48,6 +61,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(baseline_names_what_moved_by_more_than_its_limit),
+        cmocka_unit_test(baseline_tells_what_another_model_computed),
         cmocka_unit_test(baseline_leaves_out_bins_that_do_not_fit_their_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
