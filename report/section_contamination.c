@@ -172,7 +172,7 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
     for (size_t i = 0; i < n; i++) {
         const struct json *hit = json_element(hits, i);
         double shared = member_number(hit, "shared"), covered = member_number(hit, "covered");
-        size_t mark;
+        size_t mark, left_out = page->left_out;
 
         if (i == HITS_OPEN) {
             page_fold_begin(page, "More of them", (double)(n - i));
@@ -198,8 +198,10 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
         append_item(page, hit);
         page_columns_end(page);
         text_append(&page->out, "</div>\n");
-        if (!page_keep(page, mark))
+        if (!page_keep(page, mark)) {
+            page->left_out = left_out + n - i;
             break;
+        }
     }
     if (folded)
         page_fold_end(page);
@@ -217,8 +219,9 @@ const struct section section_contamination = {
     .about = "<p>A benchmark whose items are in the training data measures memory. A row counts as "
              "found when it shares a long run of words with an item; how long is "
              "<code>decontaminate.ngram</code>. Long runs are rare by chance, but boilerplate - "
-             "instructions, a common definition - can be one: such hits are marked <b>likely "
-             "false</b>. Read the two texts before you believe either.</p>",
+             "instructions, a common definition - can be one: what only that matches is <b>likely "
+             "false</b> and does not count as found. Read the two texts before you believe "
+             "either.</p>",
     .reading = reading,
     .body = body,
 };

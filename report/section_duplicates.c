@@ -16,11 +16,12 @@
 #define SIZE_RANGES 12
 
 static const struct kind {
-    const char *name, *row, *threshold, *one, *many;
+    const char *name, *row, *one, *many;
+    const char *threshold, *threshold_words;
 } kinds[] = {
-    {"exact", "Exact", NULL, "an exact copy", "exact copies"},
-    {"near", "Near", "jaccard", "a near copy", "near copies"},
-    {"sae", "Alike to the SAE", "cosine", "alike to the SAE", "alike to the SAE"},
+    {"exact", "Exact", "an exact copy", "exact copies", NULL, NULL},
+    {"near", "Near", "a near copy", "near copies", "jaccard", "Jaccard"},
+    {"sae", "Alike to the SAE", "alike to the SAE", "alike to the SAE", "cosine", "cosine"},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(*kinds))
@@ -76,7 +77,7 @@ static void append_kinds(struct page *page, const struct json *section)
         if (json_type(kind) != JSON_OBJECT)
             text_append(&page->out, " <small>not looked for</small>");
         else if (threshold && !isnan(member_number(kind, threshold)))
-            text_appendf(&page->out, " <small>%s from %s</small>", threshold,
+            text_appendf(&page->out, " <small>%s from %s</small>", kinds[i].threshold_words,
                          number_value(member_number(kind, threshold)).s);
         table_cell_end(&table);
         table_count(&table, member_number(kind, "rows"));
@@ -196,7 +197,7 @@ static void append_pairs(struct page *page, const struct json *pairs)
         const struct json *pair = json_element(pairs, i), *spans = json_member(pair, "spans");
         double similarity = member_number(pair, "similarity");
         double group = member_number(pair, "group");
-        size_t mark;
+        size_t mark, left_out = page->left_out;
 
         if (i == PAIRS_OPEN) {
             page_fold_begin(page, "More pairs", (double)(n - i));
@@ -211,8 +212,10 @@ static void append_pairs(struct page *page, const struct json *pairs)
             text_appendf(&page->out, " <span>in a group of %s rows</span>", number_count(group).s);
         text_append(&page->out, "</p>\n");
         if (!append_two(page, mark, json_member(pair, "kept"), "kept", json_member(spans, "kept"),
-                        json_member(pair, "dropped"), "copy", json_member(spans, "dropped")))
+                        json_member(pair, "dropped"), "copy", json_member(spans, "dropped"))) {
+            page->left_out = left_out + n - i;
             break;
+        }
     }
     if (folded)
         page_fold_end(page);
@@ -231,12 +234,14 @@ static void append_conflicts(struct page *page, const struct json *section)
                      number_count(n).s, n == 1 ? "row does" : "rows do", n == 1 ? "its" : "their");
     for (size_t i = 0; i < json_length(conflicts); i++) {
         const struct json *pair = json_element(conflicts, i);
-        size_t mark = page->out.length;
+        size_t mark = page->out.length, left_out = page->left_out;
 
         text_append(&page->out, "<div class=\"pair\">\n");
         if (!append_two(page, mark, json_member(pair, "a"), NULL, NULL, json_member(pair, "b"),
-                        NULL, NULL))
+                        NULL, NULL)) {
+            page->left_out = left_out + json_length(conflicts) - i;
             break;
+        }
     }
 }
 

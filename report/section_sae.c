@@ -94,10 +94,10 @@ static void append_tiles(struct page *page, const struct json *section)
          isnan(norm) ? "latents a sample (L0)" : "latents a token (L0)",
          isnan(declared) ? NULL : note);
     tile(page, number_share(explained), explained, "explained", "of the variance");
-    tile(page, number_share(dead), dead, "dead latents", NULL);
+    snprintf(note, sizeof(note), "%s of %s", number_count(silent).s, number_count(d_sae).s);
+    tile(page, number_share(dead), dead, "dead latents",
+         isnan(silent) || isnan(d_sae) ? NULL : note);
     tile(page, number_share(dense), dense, "dense latents", NULL);
-    snprintf(note, sizeof(note), "of %s", number_count(d_sae).s);
-    tile(page, number_count(silent), silent, "silent in your data", d_sae > 0 ? note : NULL);
     snprintf(note, sizeof(note), "%s left out", number_count(member_number(sinks, "tokens")).s);
     tile(page, number_share(sink), sink, "sink tokens", sink > 0 ? note : NULL);
     snprintf(note, sizeof(note), "%s in training", number_value(expected).s);
@@ -196,7 +196,8 @@ static void append_top(struct page *page, const struct json *top)
         if (s)
             html_text(out, s, n);
         else
-            text_append(out, "<i>text not shown</i>");
+            text_appendf(out, "<i>row %s, text not shown</i>",
+                         number_count(member_number(sample, "row")).s);
         text_append(out, "</div></li>");
     }
     text_append(out, "</ol>");
@@ -276,17 +277,24 @@ static void append_cards(struct page *page, const struct json *cards)
         return;
     page_heading(page, "Latents worth a look");
     for (size_t i = 0; i < n; i++) {
-        if (!is_first(cards, i))
+        if (!is_first(cards, i)) {
             left++;
-        else if (!append_card(page, json_element(cards, i)))
+        } else if (!append_card(page, json_element(cards, i))) {
+            page->left_out += n - i - 1;
             return;
+        }
     }
     if (left == 0)
         return;
     page_fold_begin(page, "More latents", (double)left);
     for (size_t i = 0; i < n; i++) {
-        if (!is_first(cards, i) && !append_card(page, json_element(cards, i)))
+        if (is_first(cards, i))
+            continue;
+        left--;
+        if (!append_card(page, json_element(cards, i))) {
+            page->left_out += left;
             break;
+        }
     }
     page_fold_end(page);
 }
@@ -308,10 +316,10 @@ const struct section section_sae = {
         "that fire. It does so only for the layer, the model and the scaling that it was trained "
         "on: with others nearly every number of this report means nothing, and the signs of it "
         "are too many latents a token (L0), little variance explained, norms that do not fit.</p>"
-        "<p><b>Dead</b> latents fire for no token here; many of them are normal in a data set of "
-        "one subject, nearly all are not. <b>Dense</b> ones fire for most tokens. <b>Sinks</b> "
-        "are tokens of huge norm, mostly the first of a text, that carry no meaning and are left "
-        "out.</p>",
+        "<p><b>Dead</b> latents fire in no sample of yours; many of them are normal in a data "
+        "set of one subject, nearly all are not. <b>Dense</b> ones fire for more than a tenth of "
+        "the tokens. <b>Sinks</b> are tokens of huge norm, mostly the first of a text, that carry "
+        "no meaning and are left out.</p>",
     .reading = reading,
     .body = body,
 };
