@@ -66,7 +66,7 @@ enum status pipeline_run(const struct pipeline_config *config, struct text *word
 MUST_CHECK
 enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err);
 
-/* Once the recipe is read: a probe that was given takes the place of the fit that is the default. */
+/* Once the recipe is read: a probe that was given takes the place of a fit by default. */
 void pipeline_audit_prefer_probes(struct recipe *recipe);
 
 struct pipeline_audit {
