@@ -532,8 +532,9 @@ enum status audit_fields(struct audit *audit, struct text *out, struct error *er
     if (st)
         return st;
     count_oddities(audit, &odd);
-    text_appendf(out, "{\"guessed\":%s,\"rows\":%zu,\"malformed\":%zu",
-                 audit->guessed ? "true" : "false", data->n, data->n_malformed);
+    text_appendf(out, "{\"guessed\":%s,\"ids_repeat\":%s,\"rows\":%zu,\"malformed\":%zu",
+                 audit->guessed ? "true" : "false", data->ids_repeat ? "true" : "false", data->n,
+                 data->n_malformed);
     append_map(audit, out);
     st = columns_append(data, out, err);
     if (!st)

@@ -53,6 +53,10 @@ static void append_map(struct page *page, const struct json *section)
     if (guessed)
         text_append(&page->out, "<p>Guessed from names and types: if one is wrong, say which in "
                                 "<code>input.fields</code>.</p>\n");
+    if (json_bool(json_member(section, "ids_repeat")))
+        text_append(&page->out, "<p>Ids repeat, so none are used: rows go by a hash of their "
+                                "prompt. <code>saerl run</code> needs unique ids, or "
+                                "<code>input.fields.id: null</code>.</p>\n");
     table_begin(&table, page, "Fields and where they were read from", columns, 4);
     for (size_t i = 0; i < json_length(map) && table_row(&table); i++) {
         const struct json *field = json_element(map, i);

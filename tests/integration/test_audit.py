@@ -124,6 +124,12 @@ class TextOnly(AuditCase):
         done = self.audit("--set", "input.fields.id=uid")
         self.assertIn("repeats", done.stderr)
         self.assertEqual(self.report()["kept"], 30)
+        self.assertTrue(self.report()["sections"]["fields"]["ids_repeat"])
+        html = (self.dir / "saerl-audit" / "report.html").read_text()
+        self.assertIn("Ids repeat, so none are used", html)
+        # What is guessed is never an id that repeats.
+        self.audit()
+        self.assertFalse(self.report()["sections"]["fields"]["ids_repeat"])
 
     def test_hardly_any_rows(self):
         for n in (1, 2):
