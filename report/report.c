@@ -161,8 +161,10 @@ static size_t section_limit(const struct page *page, size_t end, size_t sections
 {
     size_t left = end > page->out.length ? end - page->out.length : 0;
 
-    /* Twice a fair part: most sections use less than theirs. */
-    return page->out.length + (sections_left > 1 ? 2 * (left / (sections_left + 1)) : left);
+    if (sections_left <= 1)
+        return page->out.length + left;
+    /* Half as much again as a fair part: most sections use less than theirs. */
+    return page->out.length + left / sections_left / 2 * 3;
 }
 
 static void body_within(struct page *page, const struct section *section, const struct json *object)

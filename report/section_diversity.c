@@ -118,7 +118,7 @@ static void draw_map(struct page *page, const struct json *map, struct hexagon *
 {
     const struct json *list = json_member(map, "cells");
     struct map_label labels[COLOURED_MAX];
-    struct words numbers[COLOURED_MAX];
+    struct words numbers[COLOURED_MAX] = {{{0}}};
     size_t n_labels = 0;
 
     for (size_t i = 0; i < n; i++) {

@@ -138,6 +138,9 @@ static void append_tiles(struct page *page, const size_t count[3])
 
 /* ---- Findings ---- */
 
+/* What the words of one may take, its samples apart. */
+#define FINDING_BYTES ((size_t)2000)
+
 static void append_paragraph(struct text *out, const char *open, const struct json *finding,
                              const char *name)
 {
@@ -165,7 +168,9 @@ static const struct section *section_of(const struct page *page, const struct js
     return NULL;
 }
 
-static bool append_finding(struct page *page, const struct json *finding, size_t number)
+/* `reserve`: bytes that its samples leave to the findings after it. */
+static bool append_finding(struct page *page, const struct json *finding, size_t number,
+                           size_t reserve)
 {
     const struct severity *severity = &severities[severity_of(finding)];
     const struct section *section = section_of(page, finding);
@@ -191,7 +196,9 @@ static bool append_finding(struct page *page, const struct json *finding, size_t
             text_appendf(out, "<span>%s of the rows</span>", number_share(share).s);
         text_append(out, "</p>\n");
     }
+    page->limit -= reserve;
     page_samples(page, "Samples", json_member(finding, "samples"));
+    page->limit += reserve;
     text_append(out, "</article>\n");
     return page_keep(page, mark);
 }
@@ -200,15 +207,20 @@ void verdict_body(struct page *page)
 {
     const struct json *findings = json_member(page->report, "findings");
     size_t n = json_type(findings) == JSON_ARRAY ? json_length(findings) : 0;
-    size_t count[3] = {0};
+    size_t count[3] = {0}, room;
 
     for (size_t i = 0; i < n; i++)
         count[severity_of(json_element(findings, i))]++;
     append_state(page);
     append_tiles(page, count);
     text_append(&page->out, "<div class=\"findings\">\n");
+    room = page->limit > page->out.length ? page->limit - page->out.length : 0;
     for (size_t i = 0; i < n; i++) {
-        if (append_finding(page, json_element(findings, i), i + 1))
+        /* No finding is left out for the samples of another. */
+        size_t reserve = (n - i - 1) * FINDING_BYTES;
+
+        if (append_finding(page, json_element(findings, i), i + 1,
+                           reserve < room / 2 ? reserve : room / 2))
             continue;
         page->left_out += n - i - 1;
         break;

@@ -240,6 +240,37 @@ static void the_page_is_bounded(void **state)
     text_release(&html);
 }
 
+static void no_finding_is_left_out_for_samples(void **state)
+{
+    static char item[600];
+    struct text json = {0}, html = {0};
+
+    (void)state;
+    memset(item, '"', sizeof(item));
+    text_append(&json, "{" HEAD ",\"findings\":[");
+    for (size_t f = 0; f < 30; f++) {
+        text_appendf(&json, "%s{\"title\":\"number %zu.\",\"samples\":[", f ? "," : "", f);
+        for (size_t i = 0; i < 64; i++) {
+            text_append(&json, i ? ",{\"text\":" : "{\"text\":");
+            text_append_json_string(&json, item, sizeof(item));
+            text_append(&json, "}");
+        }
+        text_append(&json, "]}");
+    }
+    text_append(&json, "],\"sections\":{\"funnel\":{},\"quality\":{},\"fields\":{}}}");
+    assert_page(text_string(&json), &html);
+    for (size_t f = 0; f < 30; f++) {
+        char title[32];
+
+        snprintf(title, sizeof(title), "number %zu.", f);
+        if (!strstr(text_string(&html), title))
+            fail_msg("finding %zu is left out", f);
+    }
+    assert_non_null(strstr(text_string(&html), "left out here"));
+    text_release(&json);
+    text_release(&html);
+}
+
 static void memory_may_run_out_anywhere(void **state)
 {
     static const char json[] =
@@ -278,6 +309,7 @@ int main(void)
         cmocka_unit_test(findings_are_counted_where_they_belong),
         cmocka_unit_test(members_of_any_type_make_a_page),
         cmocka_unit_test(the_page_is_bounded),
+        cmocka_unit_test(no_finding_is_left_out_for_samples),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
 
