@@ -70,15 +70,19 @@ struct fitting {
     const struct score_request *request;
 };
 
+/* Fewer rows are fitted in no time, and their held-out error is too noisy to foretell. */
+#define STOP_EARLY_ROWS 1000
+
 /* A part of many labels, where that is wanted, and what of it the fit left out. */
 static enum status fit(struct run *run, void *context, struct error *err)
 {
     const struct fitting *fitting = context;
     struct score *score = fitting->score;
     const char *name = fitting->request->name;
+    struct probe_config config = fitting->request->config;
     double *chosen = NULL;
     const double *labels = score->labels;
-    size_t n_chosen;
+    size_t n_chosen = 0;
     enum status st = STATUS_OK;
 
     if (run->fit_rows_max) {
@@ -87,10 +91,11 @@ static enum status fit(struct run *run, void *context, struct error *err)
                                     run->fit_rows_max, run->recipe->seed, err)
                     : error_nomem(err);
         labels = chosen;
+        config.stop_early = !st && n_chosen >= STOP_EARLY_ROWS;
     }
     if (!st) {
-        st = labels_fit_probe(&score->probe, name, &run->features, run->has_vector, labels,
-                              &fitting->request->config, run->workers, score->unseen, err);
+        st = labels_fit_probe(&score->probe, name, &run->features, run->has_vector, labels, &config,
+                              run->workers, score->unseen, err);
         if (st)
             error_wrap(err, st, "%s probe", name);
     }

@@ -307,7 +307,20 @@ struct fold_fit {
     size_t n_held_out;
     double *errors;      /* [n_alphas] or NULL */
     double *predictions; /* [n] or NULL */
+    size_t best;         /* index of the smallest error so far */
+    bool stopped;        /* by config->stop_early; what was not compared stays infinite */
 };
+
+#define RISING_FOR 5
+#define RISEN_BY 1.02
+
+static bool keeps_rising(struct fold_fit *fold, size_t index)
+{
+    if (!(fold->errors[index] > fold->errors[fold->best]))
+        fold->best = index;
+    return index >= fold->best + RISING_FOR &&
+           fold->errors[index] > RISEN_BY * fold->errors[fold->best];
+}
 
 static enum status visit_fold_fit(void *context, size_t index, const struct linear_fit *fit,
                                   struct error *err)
@@ -328,9 +341,11 @@ static enum status visit_fold_fit(void *context, size_t index, const struct line
         if (fold->predictions)
             fold->predictions[i] = predicted;
     }
-    if (fold->errors)
-        fold->errors[index] = sum;
-    return STATUS_OK;
+    if (!fold->errors)
+        return STATUS_OK;
+    fold->errors[index] = sum;
+    fold->stopped = f->config->stop_early && keeps_rising(fold, index);
+    return fold->stopped ? STATUS_CANCELED : STATUS_OK;
 }
 
 static enum status fit_outside(struct fold_fit *fold, uint32_t number, unsigned parts,
@@ -372,10 +387,14 @@ static enum status compare_penalties(void *context, unsigned worker, size_t begi
                                .n_alphas = grid->n_alphas,
                                .l1_ratio = grid->l1_ratio,
                                .tolerance = LINEAR_LOOSE};
+    enum status st;
 
     (void)worker;
     assert(end == begin + 1);
-    return fit_outside(&fold, (uint32_t)(begin % f->n_folds), DESIGN_ALL, &path, err);
+    for (size_t a = 0; a < grid->n_alphas; a++)
+        fold.errors[a] = INFINITY;
+    st = fit_outside(&fold, (uint32_t)(begin % f->n_folds), DESIGN_ALL, &path, err);
+    return fold.stopped ? STATUS_OK : st;
 }
 
 /* Held-out predictions of variant task / n_folds, for fold task % n_folds. */

@@ -96,6 +96,42 @@ static void probe_fit_gives_the_same_bits_at_any_number_of_workers(void **state)
     }
 }
 
+static void probe_fit_that_stops_early_chooses_the_same_penalty(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < 3; m++) {
+        struct probe_config config = probe_sample_config(all_models[m]);
+        struct probe_sample sample;
+        struct probe_input input;
+        struct probe whole, early;
+
+        probe_sample_init(&sample, 5);
+        input = probe_sample_input(&sample);
+        for (int noise = 0; noise < 2; noise++) {
+            double labels[PROBE_SAMPLE_ROWS];
+
+            memcpy(labels, labels_for(&sample, all_models[m]), sizeof(labels));
+            /* Labels that say nothing: the error rises from the first penalty on. */
+            for (size_t row = 0; noise && row < PROBE_SAMPLE_ROWS; row++)
+                labels[row] = (row * 37) % 11 < 5;
+            config.stop_early = false;
+            assert_int_equal(probe_fit(&whole, &input, labels, &config, NULL, NULL, NULL),
+                             STATUS_OK);
+            config.stop_early = true;
+            assert_int_equal(probe_fit(&early, &input, labels, &config, NULL, NULL, NULL),
+                             STATUS_OK);
+            /* The logistic error of so few rows dips twice. */
+            assert_true(isfinite(early.alpha) && early.alpha >= whole.alpha);
+            if (all_models[m] != PROBE_LOGISTIC)
+                assert_true(early.alpha == whole.alpha && early.objective == whole.objective &&
+                            early.validation.spearman == whole.validation.spearman);
+            probe_release(&whole);
+            probe_release(&early);
+        }
+        probe_sample_release(&sample);
+    }
+}
+
 static void probe_fit_stops_when_canceled(void **state)
 {
     struct cancel cancel = {.signal = 2};
@@ -453,6 +489,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(probe_learns_and_predicts_what_it_has_not_seen),
         cmocka_unit_test(probe_fit_gives_the_same_bits_at_any_number_of_workers),
+        cmocka_unit_test(probe_fit_that_stops_early_chooses_the_same_penalty),
         cmocka_unit_test(probe_fit_stops_when_canceled),
         cmocka_unit_test(probe_held_out_predictions_ignore_the_own_label),
         cmocka_unit_test(probe_of_constant_labels_is_that_label),
