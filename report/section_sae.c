@@ -11,8 +11,9 @@
 #include "report/chart.h"
 #include "report/sections.h"
 
-/* From here on the suspicion is worth an alarm rather than a remark: curator/audit_sae.c. */
-#define SUSPICION_HIGH 0.5
+/* docs/report.md: where the finding is a warning, and where a problem. */
+#define SUSPICION_WARNING 0.5
+#define SUSPICION_PROBLEM 0.75
 
 /* Shown at once of those that are here for one reason; the others are folded away. */
 #define CARDS_OPEN 2
@@ -27,9 +28,9 @@ static void reading(struct text *out, const struct json *section)
 
     /* Of features that were read ready-made nobody knows the tokens. */
     of = isnan(member_number(section, "norm_median")) ? "sample" : "token";
-    if (suspicion >= SUSPICION_HIGH)
-        text_append(out, "<b>These activations do not look like those that the SAE was trained "
-                         "on.</b> ");
+    if (suspicion >= SUSPICION_WARNING)
+        text_appendf(out, "<b>These activations %s those that the SAE was trained on.</b> ",
+                     suspicion >= SUSPICION_PROBLEM ? "do not look like" : "may not be like");
     if (!isnan(median))
         text_appendf(out, "A typical %s has %s of %s latents", of, number_count(median).s,
                      number_count(d_sae).s);
@@ -50,7 +51,9 @@ static void append_suspicion(struct page *page, const struct json *suspicion)
     if (json_length(reasons) == 0)
         return;
     text_appendf(out, "<div class=\"callout%s\"><p><b>Is this the SAE of these activations?</b> ",
-                 score >= SUSPICION_HIGH ? " problem" : "");
+                 score >= SUSPICION_PROBLEM   ? " problem"
+                 : score >= SUSPICION_WARNING ? " warning"
+                                              : "");
     if (!isnan(score))
         text_appendf(out, "Suspicion %s of 1.", number_value(score).s);
     text_append(out, "</p><ul>");
