@@ -27,8 +27,12 @@ static void reading(struct text *out, const struct json *section)
 {
     const char *source = member_string(section, "source"), *labels = label_words(section);
     double rho = member_number(section, "spearman");
+    double labelled = member_number(section, "labelled");
 
-    if (!source)
+    if (!source && labels && labelled > 0)
+        text_appendf(out, "%s samples have a difficulty by %s; nothing predicts that of others",
+                     number_count(labelled).s, labels);
+    else if (!source)
         text_append(out, "Nothing is known of difficulty: there is nothing to order samples by");
     else if (strcmp(source, "length") == 0)
         text_append(out,
