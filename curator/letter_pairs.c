@@ -8,7 +8,8 @@
  * would be if all 676 were equally frequent, one more for each doubling and one less for each
  * halving, kept within 0 and 9. It is the third highest figure of 43 languages, so that what a few
  * names and loan words bring in does not count, or that of Welsh, which is unlike them all. Counted
- * in the vocabulary (words of four letters and more) of the translated messages of Debian 12.
+ * in the vocabulary (words of four letters and more) of the translated messages of Debian 12, by
+ * scripts/letter_pairs.py.
  */
 static const char levels[26][27] = {
     "87897667878889474989887477", /* a */
