@@ -279,8 +279,8 @@ static enum status demo(struct cli *cli, const char *dir, const struct recipe_ar
         st = judge_run(dir, output, &summary, err);
     if (!st) {
         text_appendf(&summary,
-                     "\nreport        %s/report.html\nnext          saerl explain %s task-00006\n",
-                     output, output);
+                     "\nreport        %s/report.%s\nnext          saerl explain %s task-00006\n",
+                     output, recipe.output.report & REPORT_HTML ? "html" : "json", output);
         st = cli_write(NULL, &summary, err);
     }
     text_release(&summary);

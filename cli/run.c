@@ -64,6 +64,11 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
         error_set(err, st,
                   "interrupted: finished stages are kept; run the same command again to "
                   "go on from there");
+    if (!st && options->json && report.length == 0)
+        st = error_set(err, STATUS_FAILED,
+                       "%s: the run is finished and has no report.json, expected json in "
+                       "output.report",
+                       options->output ? options->output : recipe.output.dir);
     if (!st && !options->json && !options->dry_run && report.length)
         st = cli_append_summary(cli, &report, &words, err);
     if (!st && !options->json && !options->dry_run && !cli->quiet)

@@ -448,6 +448,11 @@ class Folder(AuditCase):
         self.assertIn("finished already", again)
         self.assertIn(done.stdout, again)
         self.refuses("out", "audit", "data.jsonl", "-o", "out", code=5)
+        # Left as it is, a run without report.json cannot print one.
+        page = ["run", "recipe.yaml", "-o", "page", "--set", "output.report=[html]"]
+        self.assertIn("page/report.html", self.saerl(*page).stdout)
+        self.assertIn("finished already", self.saerl(*page).stdout)
+        self.refuses("no report.json", *page, "--json", code=1)
 
 
 class Private(AuditCase):
