@@ -311,6 +311,31 @@ static void append_value(struct text *out, enum axis_kind kind, double x)
 
 /* ---- Histogram ---- */
 
+/* Decimals that tell edges [n + 1] apart, and no more where they are round. */
+static int edge_decimals(const double *edges, size_t n)
+{
+    double step = (edges[n] - edges[0]) / (double)n, scale = 1;
+
+    if (!(step > 0) || !isfinite(step) || !(fabs(edges[0]) < 1e9))
+        return 2;
+    for (int decimals = 0; decimals <= 4; decimals++, scale *= 10) {
+        double a = scale * step, b = scale * edges[0];
+
+        if (a > 0.5 && fabs(a - round(a)) < 1e-6 * a && fabs(b - round(b)) < 1e-6)
+            return decimals;
+    }
+    return step >= 1 ? 1 : step >= 1e-6 ? (int)ceil(-log10(step)) + 1 : 6;
+}
+
+/* An edge among its like: with the decimals that all of them have. */
+static void append_edge(struct text *out, enum axis_kind kind, double x, int decimals)
+{
+    if (kind != AXIS_VALUE || !(fabs(x) < 1000))
+        append_value(out, kind, x);
+    else
+        text_appendf(out, "%s%.*f", x < 0 ? "\xe2\x88\x92" : "", decimals, fabs(x));
+}
+
 static void draw_band(struct plot *p, const struct histogram *h)
 {
     double a, b;
@@ -348,7 +373,7 @@ static void draw_marks(struct plot *p, const struct chart_mark *marks, size_t n,
 }
 
 /* A bin, with words of all series and a field to point at that is as high as the chart. */
-static void draw_bin(struct plot *p, const struct histogram *h, size_t i)
+static void draw_bin(struct plot *p, const struct histogram *h, size_t i, int decimals)
 {
     double a = place(&p->x, h->edges[i]), b = place(&p->x, h->edges[i + 1]);
     double y = h->series[0].y[i], gap = b - a > 3 ? 1 : 0;
@@ -358,9 +383,9 @@ static void draw_bin(struct plot *p, const struct histogram *h, size_t i)
     if (h->hook)
         text_appendf(out, " data-from=\"%.9g\" data-to=\"%.9g\"", h->edges[i], h->edges[i + 1]);
     text_append(out, "><title>");
-    append_value(out, h->x_kind, h->edges[i]);
+    append_edge(out, h->x_kind, h->edges[i], decimals);
     text_append(out, " to ");
-    append_value(out, h->x_kind, h->edges[i + 1]);
+    append_edge(out, h->x_kind, h->edges[i + 1], decimals);
     for (size_t s = 0; s < h->n_series; s++) {
         text_append(out, s ? ", " : ": ");
         append_value(out, h->y_kind, h->series[s].y[i]);
@@ -406,6 +431,7 @@ void chart_histogram(struct page *page, const struct histogram *h)
     struct histogram cut = *h;
     int wanted = h->width == CHART_WIDE ? 8 : 5;
     double top = 12, most = NAN;
+    int decimals;
     size_t start;
     struct plot p;
 
@@ -438,8 +464,9 @@ void chart_histogram(struct page *page, const struct histogram *h)
     plot_area(&p, top);
     draw_y_axis(&p, NULL);
     draw_band(&p, &cut);
+    decimals = edge_decimals(cut.edges, cut.n);
     for (size_t i = 0; i < cut.n; i++)
-        draw_bin(&p, &cut, i);
+        draw_bin(&p, &cut, i, decimals);
     for (size_t s = 1; s < cut.n_series; s++)
         draw_outline(&p, &cut, s);
     draw_marks(&p, h->marks, h->n_marks, 4);
@@ -452,6 +479,7 @@ void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
                  const struct chart_series *series, size_t n_series)
 {
     struct column columns[2 + CHART_SERIES_MAX] = {{"From", COLUMN_NUMBER}, {"To", COLUMN_NUMBER}};
+    int decimals = n > 0 ? edge_decimals(edges, n) : 0;
     struct table table;
 
     if (n_series > CHART_SERIES_MAX)
@@ -463,7 +491,7 @@ void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
     for (size_t i = 0; i < n && table_row(&table); i++) {
         for (size_t e = i; e < i + 2; e++) {
             table_cell_begin(&table);
-            append_value(&page->out, x_kind, edges[e]);
+            append_edge(&page->out, x_kind, edges[e], decimals);
             table_cell_end(&table);
         }
         for (size_t s = 0; s < n_series; s++) {

@@ -245,6 +245,30 @@ static bool read_grid(const struct json *counts, size_t rows, size_t columns, do
     return true;
 }
 
+/* The fields in rows of observed, columns of predicted, each named by where it begins. */
+static void append_grid_table(struct page *page, const double *x_edges, const double *y_edges,
+                              const double *values, size_t rows, size_t columns)
+{
+    struct column heads[BINS_MAX + 1] = {{"Observed from", COLUMN_NUMBER}};
+    struct number names[BINS_MAX];
+    struct table table;
+
+    for (size_t c = 0; c < columns; c++) {
+        names[c] = number_score(x_edges[c]);
+        heads[c + 1] = (struct column){names[c].s, COLUMN_NUMBER};
+    }
+    figure_table_begin(page);
+    table_begin(&table, page, "Samples by observed, down, and predicted from, across", heads,
+                columns + 1);
+    for (size_t r = rows; r-- > 0 && table_row(&table);) {
+        table_words(&table, number_score(y_edges[r]).s);
+        for (size_t c = 0; c < columns; c++)
+            table_count(&table, values[r * columns + c]);
+    }
+    table_end(&table);
+    figure_table_end(page);
+}
+
 static void append_scatter(struct page *page, const struct json *scatter, const char *check)
 {
     const struct json *x = json_member(scatter, "x_edges"), *y = json_member(scatter, "y_edges");
@@ -273,6 +297,7 @@ static void append_scatter(struct page *page, const struct json *scatter, const 
                                         .rows = rows,
                                         .columns = columns,
                                         .meaning = "samples"});
+        append_grid_table(page, x_edges, y_edges, values, rows, columns);
         figure_end(page);
     }
     mem_free(values);

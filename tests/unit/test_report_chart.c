@@ -64,7 +64,7 @@ static void a_histogram_says_what_its_bins_hold(void **state)
                            "role=\"img\" aria-labelledby=\"c1-t c1-d\">");
     assert_contains(&page, "<title id=\"c1-t\">A &amp; B</title>");
     assert_contains(&page, "<desc id=\"c1-d\">most lie &lt;high&gt;</desc>");
-    assert_contains(&page, "<title>0.50 to 1.00: 1,200 predicted, 600 &lt;observed&gt;</title>");
+    assert_contains(&page, "<title>0.5 to 1.0: 1,200 predicted, 600 &lt;observed&gt;</title>");
     assert_contains(&page, "data-from=\"0\" data-to=\"0.5\"");
     assert_contains(&page, "threshold &lt;");
     assert_contains(&page, "class=\"line s1\"");
