@@ -52,24 +52,35 @@ static const struct measure *find_measure(const char *name)
     return m;
 }
 
-/* What a measure needs and the recipe lacks, or NULL. */
-static const char *lacking(const struct measure *measure, const struct recipe *recipe,
-                           const struct audit_options *options)
+/* The options without which a measure is not known, or NULL. */
+static const char *needed_options(enum measure_needs needs)
+{
+    static const char *const options[] = {
+        [MEASURE_VECTORS] = "--activations and --sae, or --features",
+        [MEASURE_ACTIVATIONS] = "--activations and --sae",
+        [MEASURE_AGAINST] = "--against",
+        [MEASURE_BASELINE] = "--baseline",
+    };
+
+    return options[needs];
+}
+
+static bool has_needed(enum measure_needs needs, const struct recipe *recipe,
+                       const struct audit_options *options)
 {
     bool activations = recipe->input.activations.n > 0;
 
-    switch (measure->needs) {
+    switch (needs) {
     case MEASURE_VECTORS:
-        return activations || recipe->input.features ? NULL
-                                                     : "--activations and --sae, or --features";
+        return activations || recipe->input.features;
     case MEASURE_ACTIVATIONS:
-        return activations ? NULL : "--activations and --sae";
+        return activations;
     case MEASURE_AGAINST:
-        return recipe->decontaminate.against.n ? NULL : "--against";
+        return recipe->decontaminate.against.n > 0;
     case MEASURE_BASELINE:
-        return options->baseline ? NULL : "--baseline";
+        return options->baseline != NULL;
     default:
-        return NULL;
+        return true;
     }
 }
 
@@ -78,14 +89,14 @@ static enum status check_gate(const struct gate *gate, const struct recipe *reci
                               const struct audit_options *options, struct error *err)
 {
     for (size_t i = 0; i < gate->n; i++) {
-        const char *measure = gate->nodes[i].measure, *lacks;
+        const struct measure *measure;
 
         if (gate->nodes[i].kind != GATE_COMPARISON)
             continue;
-        lacks = lacking(find_measure(measure), recipe, options);
-        if (lacks)
+        measure = find_measure(gate->nodes[i].measure);
+        if (!has_needed(measure->needs, recipe, options))
             return error_set(err, STATUS_INVALID, "--fail-on: measure '%s' is not known without %s",
-                             measure, lacks);
+                             measure->name, needed_options(measure->needs));
     }
     return STATUS_OK;
 }
@@ -373,8 +384,14 @@ static void append_measures(struct text *out)
     text_append(out,
                 "\nmeasures, for --fail-on (a percentage is of the rows that a count is among, "
                 "else of 1):\n");
-    for (const struct measure *m = measures; m->name; m++)
-        text_appendf(out, "  %-27s %s\n", m->name, m->help);
+    for (const struct measure *m = measures; m->name; m++) {
+        const char *needed = needed_options(m->needs);
+
+        text_appendf(out, "  %-27s %s", m->name, m->help);
+        if (needed)
+            text_appendf(out, " (needs %s)", needed);
+        text_append_char(out, '\n');
+    }
 }
 
 const struct verb verb_audit = {
