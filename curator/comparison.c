@@ -111,7 +111,7 @@ static void compare_distributions(struct comparison_distribution *d,
                                   const struct sketch_distribution *before,
                                   const struct sketch_distribution *after)
 {
-    double inner[COMPARISON_BINS_MAX];
+    double inner[COMPARISON_BINS_MAX] = {0};
     double low = fmin(before->quantiles[0], after->quantiles[0]);
     double high =
         fmax(before->quantiles[SKETCH_QUANTILES - 1], after->quantiles[SKETCH_QUANTILES - 1]);
