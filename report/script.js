@@ -262,9 +262,10 @@
     const first = data.threshold === null || !(highest > lowest) ? 0
       : Math.round(1000 * (data.threshold - lowest) / (highest - lowest));
     function show() {
-      const x = data.threshold !== null && Number(slider.value) === first ? data.threshold
-        : lowest + (highest - lowest) * slider.value / 1000;
-      const kept = Math.round(data.scored * (1 - shareBelow(data.quantiles, x)));
+      const itself = data.threshold !== null && Number(slider.value) === first;
+      const x = itself ? data.threshold : lowest + (highest - lowest) * slider.value / 1000;
+      const kept = itself && data.below !== null ? data.scored - data.below
+        : Math.round(data.scored * (1 - shareBelow(data.quantiles, x)));
       output.textContent = kept.toLocaleString("en") + " of " + data.scored.toLocaleString("en") +
         " samples would be kept, " + (100 * kept / Math.max(1, data.scored)).toFixed(1) +
         "\u00a0%, by a threshold of about " + x.toFixed(3) + ".";

@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "report/chart.h"
@@ -15,6 +16,7 @@
 #define LATENTS_SHOWN 6
 #define CARDS_OPEN 8
 #define TEASERS_SHOWN 3
+#define CELLS_IN_TABLE 200
 
 static void reading(struct text *out, const struct json *section)
 {
@@ -189,6 +191,59 @@ static void append_legend(struct page *page, const struct json *cards,
     text_append(out, "</p>\n");
 }
 
+static int compare_cells(const void *a, const void *b)
+{
+    const struct hexagon *x = *(const struct hexagon *const *)a;
+    const struct hexagon *y = *(const struct hexagon *const *)b;
+
+    if (x->n != y->n)
+        return x->n > y->n ? -1 : 1;
+    return x < y ? -1 : x > y; /* of one array: as they came */
+}
+
+/* The map is for the eye; the fullest hexagons in words and numbers. */
+static void append_cells_table(struct page *page, const struct json *list,
+                               const struct hexagon *cells, size_t n)
+{
+    static const struct column columns[] = {
+        {"Samples", COLUMN_NUMBER},   {"Largest cluster", COLUMN_NUMBER},
+        {"Its share", COLUMN_NUMBER}, {"Difficulty", COLUMN_NUMBER},
+        {"Quality", COLUMN_NUMBER},   {"x", COLUMN_NUMBER},
+        {"y", COLUMN_NUMBER}};
+    const struct hexagon **order = mem_alloc(n, sizeof(*order));
+    struct table table;
+    size_t n_shown = 0;
+
+    if (!order) {
+        page->out.failed = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (cells[i].n > 0)
+            order[n_shown++] = &cells[i];
+    }
+    if (n_shown > 0)
+        qsort(order, n_shown, sizeof(*order), compare_cells);
+    if (n_shown > CELLS_IN_TABLE)
+        n_shown = CELLS_IN_TABLE;
+    figure_table_begin(page);
+    table_begin(&table, page, "The hexagons with most samples", columns, 7);
+    for (size_t i = 0; i < n_shown && table_row(&table); i++) {
+        const struct json *cell = json_element(list, (size_t)(order[i] - cells));
+
+        table_count(&table, order[i]->n);
+        table_plain(&table, member_number(cell, "cluster"));
+        table_share(&table, member_number(cell, "share"));
+        table_score(&table, member_number(cell, "difficulty"));
+        table_score(&table, member_number(cell, "quality"));
+        table_score(&table, order[i]->x);
+        table_score(&table, order[i]->y);
+    }
+    table_end(&table);
+    figure_table_end(page);
+    mem_free(order);
+}
+
 static void append_map(struct page *page, const struct json *section)
 {
     const struct json *map = json_member(section, "map"), *cards = json_member(section, "cards");
@@ -214,6 +269,7 @@ static void append_map(struct page *page, const struct json *section)
         figure_begin(page, "Map", text_string(&sentence));
         append_legend(page, cards, &coloured);
         draw_map(page, map, cells, words, n, &coloured);
+        append_cells_table(page, list, cells, n);
         figure_end(page);
     } else {
         page->out.failed = true;

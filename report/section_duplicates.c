@@ -98,10 +98,13 @@ static size_t range_of(double size)
 
 static void append_sizes(struct page *page, const struct json *sizes)
 {
+    static const struct column columns[] = {
+        {"Rows of a group", COLUMN_TEXT}, {"Groups", COLUMN_NUMBER}, {"Rows", COLUMN_NUMBER}};
     struct bar bars[SIZE_RANGES];
     char names[SIZE_RANGES][96];
     double groups[SIZE_RANGES] = {0}, rows[SIZE_RANGES] = {0};
     char notes[SIZE_RANGES][64];
+    struct table table;
     size_t n = 0;
 
     for (size_t i = 0; i < json_length(sizes); i++) {
@@ -134,6 +137,15 @@ static void append_sizes(struct page *page, const struct json *sizes)
     figure_begin(page, "Groups by size",
                  "how many groups there are of each size, and the rows in them");
     chart_bars(page, CHART_WIDE, AXIS_COUNT, bars, n);
+    figure_table_begin(page);
+    table_begin(&table, page, "Groups of duplicates by size", columns, 3);
+    for (size_t i = 0; i < n && table_row(&table); i++) {
+        table_words(&table, names[i]);
+        table_count(&table, groups[i]);
+        table_count(&table, rows[i]);
+    }
+    table_end(&table);
+    figure_table_end(page);
     figure_end(page);
 }
 

@@ -72,6 +72,8 @@ static void append_slider(struct page *page, const struct json *section)
                      "for=\"quality-slider\"></output></p>\n"
                      "<script type=\"application/json\" id=\"quality-data\">{\"scored\":");
     text_append_double(out, member_number(section, "scored"));
+    text_append(out, ",\"below\":");
+    text_append_double(out, member_number(section, "below"));
     text_append(out, ",\"threshold\":");
     text_append_double(out, threshold);
     text_append(out, ",\"quantiles\":[");

@@ -180,6 +180,9 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
     const output = page.locator("#quality output").first();
     const kept = [];
     assert.equal(await slider.count(), 1);
+    // Untouched it says what the run itself did.
+    const quality = JSON.parse(fs.readFileSync(demo.replace(/html$/, "json"), "utf8")).sections.quality;
+    assert.match(await output.innerText(), new RegExp(`^${(quality.scored - quality.below).toLocaleString("en")} of `));
     for (const share of [0, 0.25, 0.5, 0.75, 1]) {
       await slider.evaluate((e, s) => {
         e.value = Number(e.min) + s * (Number(e.max) - Number(e.min));
