@@ -146,8 +146,7 @@ void audit_file_words(const char *path, struct text *out);
 /* The name of a source as a JSON string, or null where it may not be shown. */
 void audit_source_name(const struct audit *audit, size_t source, struct text *out);
 
-/* The same for a sentence: plain text of at most 60 bytes, or "source 3", counted by size from 1.
- */
+/* The same for a sentence: "'gsm8k'", cut after 60 bytes, or "source 3", counted by size from 1. */
 void audit_source_words(const struct audit *audit, size_t source, struct text *out);
 
 #endif

@@ -110,9 +110,9 @@ void audit_source_words(const struct audit *audit, size_t source, struct text *o
     }
     name = audit->source_names[source];
     s = dataset_bytes(&audit->run->data, name);
+    text_append_char(out, '\'');
     text_append_n(out, s, cut(s, name.length, SOURCE_WORDS_BYTES));
-    if (name.length > SOURCE_WORDS_BYTES)
-        text_append(out, "...");
+    text_append(out, name.length > SOURCE_WORDS_BYTES ? "...'" : "'");
 }
 
 void audit_absent(struct text *out, const char *why)

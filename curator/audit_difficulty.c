@@ -374,7 +374,7 @@ static enum status add_contradiction(struct audit *audit, const struct label_che
                              : "Set input.difficulty_scale.higher_is: easier.";
     if (source_of) {
         text_append(&where, " in ");
-        audit_append_source(audit, source, &where);
+        audit_source_words(audit, source, &where);
     }
     st = text_check(&where, err);
     if (!st) {

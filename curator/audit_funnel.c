@@ -100,26 +100,6 @@ static enum stage busiest_stage(const struct stage_counts *counts)
     return most;
 }
 
-/* A name for a title: in quotes, and short; or what stands for it where names are not shown. */
-static void append_name(const struct audit *audit, size_t source, struct text *out)
-{
-    struct span name = audit->source_names[source];
-    const char *s = dataset_bytes(&audit->run->data, name);
-    size_t n = name.length;
-
-    if (!audit_may_show(audit, "source")) {
-        text_appendf(out, "the %zu rows of one source", audit->source_rows[source]);
-        return;
-    }
-    if (n > 60) {
-        for (n = 57; n > 0 && ((unsigned char)s[n] & 0xC0) == 0x80; n--)
-            ;
-    }
-    text_append_char(out, '\'');
-    text_append_n(out, s, n);
-    text_append(out, n < name.length ? "...'" : "'");
-}
-
 /* What is wrong with rows that leave early is told where they leave: here it is only noted. */
 static enum finding_severity severity_of(enum stage stage)
 {
@@ -154,7 +134,7 @@ static enum status find_dropped_source(struct audit *audit, size_t source,
     if (rows < DROPPED_ROWS_MIN || total - rows < DROPPED_ROWS_MIN ||
         !stands_out((double)rows, (double)dropped, (double)(total - rows), (double)others_dropped))
         return STATUS_OK;
-    append_name(audit, source, &name);
+    audit_source_words(audit, source, &name);
     st = text_check(&name, err);
     if (st) {
         text_release(&name);

@@ -301,8 +301,7 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
             &audit->findings, code, severity, NAN,
             difficulty
                 ? "Neither features nor length, clusters or sources know anything of this label: "
-                  "an "
-                  "order by it is left to chance. Labels that were shuffled, or joined to the "
+                  "an order by it is left to chance. Labels that were shuffled, or joined to the "
                   "wrong rows, look like this."
                 : "Neither features nor length, clusters or sources know anything of this label: "
                   "a filter by it drops samples at random.",
@@ -429,20 +428,6 @@ static enum status describe_sources(const struct raw_labels *raw, struct label_s
     return STATUS_OK;
 }
 
-void audit_append_source(const struct audit *audit, size_t source, struct text *out)
-{
-    struct span name = audit->source_names[source];
-
-    if (audit_may_show(audit, "source")) {
-        text_append_char(out, '\'');
-        text_append_n(out, dataset_bytes(&audit->run->data, name),
-                      name.length < 60 ? name.length : 60);
-        text_append_char(out, '\'');
-    } else {
-        text_appendf(out, "source %zu", source + 1);
-    }
-}
-
 static enum status add_conflict(const struct raw_labels *raw, struct audit *audit,
                                 const struct label_scale *scales, size_t low, size_t high,
                                 enum scale_conflict conflict, struct error *err)
@@ -451,8 +436,8 @@ static enum status add_conflict(const struct raw_labels *raw, struct audit *audi
     const struct finding *f = NULL;
     enum status st;
 
-    audit_append_source(audit, low, &a);
-    audit_append_source(audit, high, &b);
+    audit_source_words(audit, low, &a);
+    audit_source_words(audit, high, &b);
     st = text_check(&a, err);
     if (!st)
         st = text_check(&b, err);

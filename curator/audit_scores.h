@@ -38,9 +38,6 @@ void audit_check_members(const struct label_check *check, const struct score *sc
 /* ,"calibration": the bins, or null. */
 void audit_calibration(const struct label_check *check, struct text *out);
 
-/* For a sentence: "'gsm8k'", or "source 3" where its name may not be told. */
-void audit_append_source(const struct audit *audit, size_t source, struct text *out);
-
 /* length_confound, few_labels, difficulty_unrelated or quality_unrelated, as they apply. */
 MUST_CHECK
 enum status audit_label_findings(struct audit *audit, const struct label_check *check,

@@ -151,7 +151,7 @@ class Duplicates(Report):
                     report = self.run_report(self.copied_source(n, first), self.NEAR)
                     finding = self.finding(report, "duplicated_source")
                     self.assertEqual(finding["severity"], "problem")
-                    self.assertTrue(finding["title"].startswith("copy is a copy of left: 100 %"))
+                    self.assertTrue(finding["title"].startswith("'copy' is a copy of 'left': 100 %"))
                     self.assertEqual({s["source"] for s in finding["samples"]}, {"copy"})
                     self.assertNotIn("duplicates:", " ".join(self.told))
                     pair = report["sections"]["duplicates"]["between_sources"][0]
@@ -168,7 +168,7 @@ class Duplicates(Report):
             rows.append({**rows[k], "id": "f%d" % k})
         report = self.run_report(rows, self.NEAR)
         finding = self.finding(report, "duplicated_source")
-        self.assertIn("twice repeats itself: 67 %", finding["title"])
+        self.assertIn("'twice' repeats itself: 67 %", finding["title"])
         self.assertNotIn("left", finding["title"])
 
     def test_a_template_is_one_giant_group(self):

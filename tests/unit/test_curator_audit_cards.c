@@ -81,6 +81,31 @@ static void a_long_answer_is_cut_on_a_character(void **state)
     audit_sample_release(&sample);
 }
 
+static void a_long_source_is_cut_on_a_character(void **state)
+{
+    struct audit_sample sample;
+    struct text words = {0}, name = {0};
+
+    (void)state;
+    audit_sample_init(&sample, 4, 4);
+    text_append_char(&name, 'a');
+    for (int i = 0; i < 40; i++)
+        text_append(&name, "\xc3\xa9"); /* the limit of 60 bytes is in the middle of one */
+    sample.audit.source_names[0] = (struct span){sample.run.data.text.length, name.length};
+    text_append_n(&sample.run.data.text, text_string(&name), name.length);
+    audit_source_words(&sample.audit, 0, &words);
+    assert_int_equal(text_utf8_valid(text_string(&words), words.length), words.length);
+    assert_memory_equal(text_string(&words) + 1, text_string(&name), 59);
+    assert_string_equal(text_string(&words) + 60, "...'");
+    text_clear(&words);
+    assert_int_equal(string_list_append(&sample.recipe.output.redact, "source", NULL), STATUS_OK);
+    audit_source_words(&sample.audit, 0, &words);
+    assert_string_equal(text_string(&words), "source 1");
+    text_release(&words);
+    text_release(&name);
+    audit_sample_release(&sample);
+}
+
 static void cards_survive_failing_allocations(void **state)
 {
     struct audit_sample sample;
@@ -109,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sample_shows_its_answer),
         cmocka_unit_test(a_long_answer_is_cut_on_a_character),
+        cmocka_unit_test(a_long_source_is_cut_on_a_character),
         cmocka_unit_test(cards_survive_failing_allocations),
     };
 

@@ -213,8 +213,9 @@ static void a_source_that_is_a_copy_is_named(void **state)
     f = finding_of(&sample, FINDING_DUPLICATED_SOURCE);
     assert_non_null(f);
     assert_int_equal(f->severity, FINDING_PROBLEM);
-    assert_string_equal(f->title, "odd is a copy of even: 100 % of its rows (30 of 30) are there "
-                                  "too");
+    assert_string_equal(f->title,
+                        "'odd' is a copy of 'even': 100 % of its rows (30 of 30) are there "
+                        "too");
     assert_int_equal(f->rows[0].row, 1);
     assert_string_equal(f->rows[0].note, "copy of row 0");
     audit_sample_is_text(root, "between_sources.0.a", "odd");
@@ -245,7 +246,7 @@ static void the_copy_is_the_source_that_is_there_as_a_whole(void **state)
     root = audit_sample_print(&sample, audit_duplicates);
     assert_int_equal(sample.audit.findings.n, 1);
     assert_string_equal(sample.audit.findings.items[0].title,
-                        "odd is a copy of even: 100 % of its rows (21 of 21) are there too");
+                        "'odd' is a copy of 'even': 100 % of its rows (21 of 21) are there too");
     json_free(root);
     audit_sample_release(&sample);
 }
@@ -267,7 +268,7 @@ static void a_chain_in_one_source_is_not_blamed_on_another(void **state)
     root = audit_sample_print(&sample, audit_duplicates);
     f = finding_of(&sample, FINDING_DUPLICATED_SOURCE);
     assert_non_null(f);
-    assert_string_equal(f->title, "odd repeats itself: 97 % of its rows (29 of 30) are copies of "
+    assert_string_equal(f->title, "'odd' repeats itself: 97 % of its rows (29 of 30) are copies of "
                                   "earlier ones");
     assert_int_equal(json_length(audit_sample_at(root, "between_sources")), 2);
     assert_true(audit_sample_number(root, "between_sources.0.rows") == 1);
