@@ -27,6 +27,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "curator/best.h"
 #include "curator/findings.h"
 #include "curator/run.h"
 #include "curator/text_measure.h"
@@ -119,9 +120,8 @@ struct shown_text;
 void audit_card_shown(const struct audit *audit, size_t row, const char *note,
                       const struct shown_text *shown, struct text *out);
 
-/* The name of member and a list of cards: ,"name":[...] of at most samples_in_report of rows [n].
- */
-void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
+/* ,"name":[cards] of the first of rows [n], at most samples_in_report. */
+void audit_cards(const struct audit *audit, const char *name, const struct best *rows, size_t n,
                  struct text *out);
 
 /* samples_in_report, for lists that are made otherwise. */

@@ -286,7 +286,7 @@ void audit_card_shown(const struct audit *audit, size_t row, const char *note,
     append_card(audit, row, note, shown, AUDIT_TEXT_BYTES, out);
 }
 
-void audit_cards(const struct audit *audit, const char *name, const size_t *rows, size_t n,
+void audit_cards(const struct audit *audit, const char *name, const struct best *rows, size_t n,
                  struct text *out)
 {
     size_t max = audit_samples_max(audit);
@@ -295,7 +295,7 @@ void audit_cards(const struct audit *audit, const char *name, const size_t *rows
     for (size_t i = 0; i < n && i < max; i++) {
         if (i)
             text_append_char(out, ',');
-        audit_card(audit, rows[i], NULL, out);
+        audit_card(audit, rows[i].item, NULL, out);
     }
     text_append_char(out, ']');
 }

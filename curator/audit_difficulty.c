@@ -221,19 +221,19 @@ static enum status append_by_source(const struct audit *audit, struct text *out,
 
 /* Kept rows whose label and prediction are furthest apart. */
 static void append_surprises(const struct audit *audit, const struct label_check *check,
-                             struct audit_rank *ranks, struct text *out)
+                             struct best *ranks, struct text *out)
 {
     const struct run *run = audit->run;
     size_t n = 0, max = audit_samples_max(audit);
 
     for (size_t i = 0; i < check->n && check->predicted && check->to_scale; i++) {
         if (!isnan(check->predicted[i]) && verdict_alive(&run->verdicts[check->rows[i]]))
-            ranks[n++] = (struct audit_rank){-fabs(check->labels[i] - check->predicted[i]), i};
+            ranks[n++] = (struct best){fabs(check->labels[i] - check->predicted[i]), i};
     }
-    audit_rank_sort(ranks, n);
+    best_sort(ranks, n);
     text_append(out, ",\"surprises\":[");
     for (size_t i = 0; i < n && i < max; i++) {
-        size_t at = ranks[i].row;
+        size_t at = ranks[i].item;
         struct text note = {0};
 
         if (i)
@@ -251,7 +251,7 @@ static enum status append_samples(const struct audit *audit, const struct label_
                                   struct text *out, struct error *err)
 {
     const struct run *run = audit->run;
-    struct audit_rank *ranks = mem_alloc(run->data.n, sizeof(*ranks));
+    struct best *ranks = mem_alloc(run->data.n, sizeof(*ranks));
     size_t n = 0;
 
     if (!ranks)
@@ -260,14 +260,14 @@ static enum status append_samples(const struct audit *audit, const struct label_
         double d = difficulty_of(run, row);
 
         if (!isnan(d) && verdict_alive(&run->verdicts[row]))
-            ranks[n++] = (struct audit_rank){d, row};
+            ranks[n++] = (struct best){-d, row};
     }
-    audit_rank_sort(ranks, n);
-    audit_rank_cards(audit, "easiest", ranks, n, out);
+    best_sort(ranks, n);
+    audit_cards(audit, "easiest", ranks, n, out);
     for (size_t i = 0; i < n; i++)
-        ranks[i].value = -ranks[i].value;
-    audit_rank_sort(ranks, n);
-    audit_rank_cards(audit, "hardest", ranks, n, out);
+        ranks[i].by = -ranks[i].by;
+    best_sort(ranks, n);
+    audit_cards(audit, "hardest", ranks, n, out);
     append_surprises(audit, check, ranks, out);
     mem_free(ranks);
     return STATUS_OK;
@@ -331,7 +331,7 @@ static enum status show_contradictions(struct finding *f, const struct audit *au
                                        uint32_t source, struct error *err)
 {
     const struct run *run = audit->run;
-    struct audit_rank *ranks = mem_alloc(check->n, sizeof(*ranks));
+    struct best *ranks = mem_alloc(check->n, sizeof(*ranks));
     size_t n = 0;
     enum status st = ranks ? STATUS_OK : error_nomem(err);
 
@@ -339,15 +339,15 @@ static enum status show_contradictions(struct finding *f, const struct audit *au
         const struct sample *s = &run->data.samples[check->rows[i]];
 
         if (s->n_rewards >= 2 && (!source_of || source_of[check->rows[i]] == source))
-            ranks[n++] = (struct audit_rank){-fabs(check->labels[i] - (1 - s->pass_rate)), i};
+            ranks[n++] = (struct best){fabs(check->labels[i] - (1 - s->pass_rate)), i};
     }
     if (!st)
-        audit_rank_sort(ranks, n);
+        best_sort(ranks, n);
     for (size_t i = 0; !st && i < n && i < FINDING_ROWS_MAX; i++) {
-        size_t row = check->rows[ranks[i].row];
+        size_t row = check->rows[ranks[i].item];
 
         st = finding_show(f, row, err, "difficulty %.2f by its label, mean reward %.2f of %u",
-                          check->labels[ranks[i].row], run->data.samples[row].pass_rate,
+                          check->labels[ranks[i].item], run->data.samples[row].pass_rate,
                           run->data.samples[row].n_rewards);
     }
     mem_free(ranks);

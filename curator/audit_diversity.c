@@ -62,7 +62,7 @@ struct odd {
 
 struct card {
     uint32_t cluster;
-    size_t central[CENTRAL_MAX], edge[EDGE_MAX]; /* rows */
+    struct best central[CENTRAL_MAX], edge[EDGE_MAX]; /* rows by similarity */
     size_t n_central, n_edge;
     size_t *sources; /* [AUDIT_SOURCES_MAX + 1] rows; the last one: of none or one beyond */
     uint64_t difficulty[DIFFICULTY_BINS];
@@ -390,23 +390,6 @@ static void choose_cards(struct diversity *d)
     }
 }
 
-/* Put `row` among the best `max`; `sign` 1: highest similarity first, -1: lowest. */
-static void offer(size_t *rows, size_t *n, size_t max, size_t row, const float *similarity,
-                  float sign)
-{
-    size_t at = *n;
-
-    while (at > 0 && sign * similarity[rows[at - 1]] < sign * similarity[row])
-        at--;
-    if (at == max)
-        return;
-    if (*n < max)
-        (*n)++;
-    for (size_t i = *n - 1; i > at; i--)
-        rows[i] = rows[i - 1];
-    rows[at] = row;
-}
-
 /* Is difficulty a number in [0, 1], as labels and probes have it? */
 static bool difficulty_is_share(const struct run *run)
 {
@@ -420,8 +403,8 @@ static void add_to_card(struct card *card, const struct audit *audit, size_t row
     uint32_t source = audit->source_of ? audit->source_of[row] : AUDIT_NO_SOURCE;
     double difficulty = value_of(run->difficulty.values, row);
 
-    offer(card->central, &card->n_central, CENTRAL_MAX, row, run->similarity, 1);
-    offer(card->edge, &card->n_edge, EDGE_MAX, row, run->similarity, -1);
+    best_offer(card->central, &card->n_central, CENTRAL_MAX, (double)run->similarity[row], row);
+    best_offer(card->edge, &card->n_edge, EDGE_MAX, -(double)run->similarity[row], row);
     card->sources[source < AUDIT_SOURCES_MAX ? source : AUDIT_SOURCES_MAX]++;
     if (run->features.recon_mean) {
         card->recon += (double)run->features.recon_mean[row];
@@ -539,9 +522,10 @@ static enum status show_cluster(struct finding *finding, const struct diversity 
     enum status st = STATUS_OK;
 
     for (size_t i = 0; card && !st && i < card->n_central; i++)
-        st = finding_show(finding, card->central[i], err, "near the centre of cluster %u", cluster);
+        st = finding_show(finding, card->central[i].item, err, "near the centre of cluster %u",
+                          cluster);
     for (size_t i = 0; card && !st && i < card->n_edge; i++)
-        st = finding_show(finding, card->edge[i], err, "at the edge of cluster %u", cluster);
+        st = finding_show(finding, card->edge[i].item, err, "at the edge of cluster %u", cluster);
     return st;
 }
 

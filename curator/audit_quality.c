@@ -78,7 +78,7 @@ static enum status append_distribution(const struct run *run, struct text *out, 
 }
 
 /* The scores nearest to the threshold, of both sides. */
-static void append_borderline(const struct audit *audit, struct audit_rank *ranks, size_t n,
+static void append_borderline(const struct audit *audit, struct best *ranks, size_t n,
                               struct text *out)
 {
     const struct run *run = audit->run;
@@ -88,17 +88,17 @@ static void append_borderline(const struct audit *audit, struct audit_rank *rank
     if (!isfinite(run->quality_threshold))
         n = 0;
     for (size_t i = 0; i < n; i++)
-        ranks[i].value = fabs(run->quality.values[ranks[i].row] - run->quality_threshold);
-    audit_rank_sort(ranks, n);
+        ranks[i].by = -fabs(run->quality.values[ranks[i].item] - run->quality_threshold);
+    best_sort(ranks, n);
     for (size_t i = 0; i < n && i < max; i++) {
-        double score = run->quality.values[ranks[i].row];
+        double score = run->quality.values[ranks[i].item];
         struct text note = {0};
 
         if (i)
             text_append_char(out, ',');
-        text_appendf(&note, "%.3g %s the threshold", ranks[i].value,
+        text_appendf(&note, "%.3g %s the threshold", -ranks[i].by,
                      score < run->quality_threshold ? "below" : "above");
-        audit_card(audit, ranks[i].row, ranks[i].value > 0 ? text_string(&note) : "the threshold",
+        audit_card(audit, ranks[i].item, ranks[i].by < 0 ? text_string(&note) : "the threshold",
                    out);
         out->failed |= note.failed;
         text_release(&note);
@@ -109,22 +109,22 @@ static void append_borderline(const struct audit *audit, struct audit_rank *rank
 static enum status append_samples(const struct audit *audit, struct text *out, struct error *err)
 {
     const struct run *run = audit->run;
-    struct audit_rank *ranks = mem_alloc(run->data.n, sizeof(*ranks));
+    struct best *ranks = mem_alloc(run->data.n, sizeof(*ranks));
     size_t n = 0;
 
     if (!ranks)
         return error_nomem(err);
     for (size_t row = 0; row < run->data.n; row++) {
         if (reaches_rule(run, row))
-            ranks[n++] = (struct audit_rank){run->quality.values[row], row};
+            ranks[n++] = (struct best){-run->quality.values[row], row};
     }
-    audit_rank_sort(ranks, n);
-    audit_rank_cards(audit, "lowest", ranks, n, out);
+    best_sort(ranks, n);
+    audit_cards(audit, "lowest", ranks, n, out);
     append_borderline(audit, ranks, n, out);
     for (size_t i = 0; i < n; i++)
-        ranks[i].value = -run->quality.values[ranks[i].row];
-    audit_rank_sort(ranks, n);
-    audit_rank_cards(audit, "highest", ranks, n, out);
+        ranks[i].by = run->quality.values[ranks[i].item];
+    best_sort(ranks, n);
+    audit_cards(audit, "highest", ranks, n, out);
     mem_free(ranks);
     return STATUS_OK;
 }

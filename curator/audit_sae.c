@@ -3,7 +3,6 @@
  * it alive, and what its most telling latents are about.
  */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -61,8 +60,7 @@ struct latent_card {
     uint32_t cluster; /* that it sets apart */
     double *values;   /* [n] of the samples that have it, in order of rows */
     size_t n;
-    size_t top[TOP_MAX]; /* rows, strongest first */
-    float top_value[TOP_MAX];
+    struct best top[TOP_MAX]; /* rows by value */
     size_t n_top;
 };
 
@@ -202,75 +200,32 @@ static void add_card(struct view *v, uint32_t latent, enum why why, double weigh
         (struct latent_card){.latent = latent, .why = why, .weight = weight, .cluster = cluster};
 }
 
-struct ranked {
-    double by;
-    uint32_t latent;
-    double weight;
-};
-
-/* Keep the CARDS_OF_A_KIND with the largest `by`, of equal ones the lower latent; they come in
- * ascending order. */
-static void offer(struct ranked *best, size_t *n, struct ranked one)
-{
-    size_t at = *n;
-
-    while (at > 0 && best[at - 1].by < one.by)
-        at--;
-    if (at == CARDS_OF_A_KIND)
-        return;
-    if (*n < CARDS_OF_A_KIND)
-        (*n)++;
-    for (size_t i = *n - 1; i > at; i--)
-        best[i] = best[i - 1];
-    best[at] = one;
-}
-
-static void add_best(struct view *v, const struct ranked *best, size_t n, enum why why)
-{
-    for (size_t i = 0; i < n; i++)
-        add_card(v, best[i].latent, why, best[i].weight, PLAN_NO_CLUSTER);
-}
-
 static void choose_densest(struct view *v)
 {
-    struct ranked best[CARDS_OF_A_KIND];
+    struct best best[CARDS_OF_A_KIND];
     size_t n = 0;
 
-    for (size_t j = 0; j < v->tally.d_sae; j++) {
-        if (v->tally.samples[j] > 0)
-            offer(best, &n, (struct ranked){v->tally.samples[j], (uint32_t)j, (double)NAN});
-    }
-    add_best(v, best, n, WHY_DENSEST);
+    for (size_t j = 0; j < v->tally.d_sae; j++)
+        best_offer(best, &n, CARDS_OF_A_KIND, v->tally.samples[j], j);
+    for (size_t i = 0; i < n; i++)
+        add_card(v, (uint32_t)best[i].item, WHY_DENSEST, (double)NAN, PLAN_NO_CLUSTER);
 }
 
 static void choose_by_weight(struct view *v, const struct score *score, enum why why)
 {
-    struct ranked best[CARDS_OF_A_KIND];
+    const struct probe *probe = &score->probe;
+    struct best best[CARDS_OF_A_KIND];
     size_t n = 0;
 
-    if (!score->active || score->probe.d_sae != v->tally.d_sae)
+    if (!score->active || probe->d_sae != v->tally.d_sae)
         return;
-    for (size_t i = 0; i < score->probe.n_columns; i++) {
-        double weight = score->probe.weights[i];
-
-        if (v->tally.samples[score->probe.columns[i]] > 0)
-            offer(best, &n, (struct ranked){fabs(weight), score->probe.columns[i], weight});
+    for (size_t i = 0; i < probe->n_columns; i++) {
+        if (v->tally.samples[probe->columns[i]] > 0)
+            best_offer(best, &n, CARDS_OF_A_KIND, fabs(probe->weights[i]), i);
     }
-    add_best(v, best, n, why);
-}
-
-struct sized {
-    size_t size;
-    uint32_t cluster;
-};
-
-static int compare_sizes(const void *a, const void *b)
-{
-    const struct sized *x = a, *y = b;
-
-    if (x->size != y->size)
-        return x->size > y->size ? -1 : 1;
-    return x->cluster < y->cluster ? -1 : 1;
+    for (size_t i = 0; i < n; i++)
+        add_card(v, probe->columns[best[i].item], why, probe->weights[best[i].item],
+                 PLAN_NO_CLUSTER);
 }
 
 /* Of each of the largest clusters the latent that sets it apart most. */
@@ -279,47 +234,28 @@ static enum status choose_by_cluster(struct view *v, struct error *err)
     const struct run *run = v->audit->run;
     uint32_t k = run->clusters.k;
     struct cluster_latents *latents = mem_alloc(k, sizeof(*latents));
-    struct sized *sized = mem_zalloc(k, sizeof(*sized));
-    enum status st = latents && sized ? STATUS_OK : error_nomem(err);
+    size_t *sizes = mem_zalloc(k, sizeof(*sizes));
+    struct best best[CARDS_OF_A_KIND];
+    size_t n = 0;
+    enum status st = latents && sizes ? STATUS_OK : error_nomem(err);
 
     if (!st && k > 0)
         st = cluster_latents_find(latents, feature_view(&run->features), run->cluster, k, err);
-    if (!st && k > 0) {
-        for (uint32_t c = 0; c < k; c++)
-            sized[c].cluster = c;
-        for (size_t row = 0; row < run->data.n; row++) {
-            if (run->cluster[row] < k)
-                sized[run->cluster[row]].size++;
-        }
-        qsort(sized, k, sizeof(*sized), compare_sizes);
-        for (uint32_t i = 0; i < k && i < CARDS_OF_A_KIND; i++) {
-            if (latents[sized[i].cluster].n > 0)
-                add_card(v, latents[sized[i].cluster].items[0].latent, WHY_CLUSTER, (double)NAN,
-                         sized[i].cluster);
-        }
+    for (size_t row = 0; !st && k > 0 && row < run->data.n; row++) {
+        if (run->cluster[row] < k)
+            sizes[run->cluster[row]]++;
+    }
+    for (uint32_t c = 0; !st && c < k; c++)
+        best_offer(best, &n, CARDS_OF_A_KIND, (double)sizes[c], c);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t c = (uint32_t)best[i].item;
+
+        if (latents[c].n > 0)
+            add_card(v, latents[c].items[0].latent, WHY_CLUSTER, (double)NAN, c);
     }
     mem_free(latents);
-    mem_free(sized);
+    mem_free(sizes);
     return st;
-}
-
-static void add_value(struct latent_card *card, size_t row, float value)
-{
-    size_t at = card->n_top;
-
-    card->values[card->n++] = (double)value;
-    while (at > 0 && card->top_value[at - 1] < value)
-        at--;
-    if (at == TOP_MAX)
-        return;
-    if (card->n_top < TOP_MAX)
-        card->n_top++;
-    for (size_t i = card->n_top - 1; i > at; i--) {
-        card->top[i] = card->top[i - 1];
-        card->top_value[i] = card->top_value[i - 1];
-    }
-    card->top[at] = row;
-    card->top_value[at] = value;
 }
 
 /* One more pass over the codes, for the values of the latents that were chosen. */
@@ -342,8 +278,13 @@ static enum status fill_cards(struct view *v, struct error *err)
         struct sparse_row row = csr_view_row(x, i);
 
         for (size_t e = 0; run->has_vector[i] && e < row.n; e++) {
-            if (card_of[row.indices[e]] && row.values[e] != 0)
-                add_value(&v->cards[card_of[row.indices[e]] - 1], i, row.values[e]);
+            struct latent_card *card;
+
+            if (!card_of[row.indices[e]] || row.values[e] == 0)
+                continue;
+            card = &v->cards[card_of[row.indices[e]] - 1];
+            card->values[card->n++] = (double)row.values[e];
+            best_offer(card->top, &card->n_top, TOP_MAX, (double)row.values[e], i);
         }
     }
     mem_free(card_of);
@@ -478,10 +419,10 @@ static void append_top(struct text *out, const struct audit *audit, const struct
     text_append(out, ",\"top\":[");
     for (size_t i = 0; i < card->n_top && i < n; i++) {
         text_clear(&sample);
-        audit_card(audit, card->top[i], NULL, &sample);
+        audit_card(audit, card->top[i].item, NULL, &sample);
         if (sample.length > 0) /* without its closing brace */
             text_append_n(out, text_string(&sample), sample.length - 1);
-        audit_member(out, "value", (double)card->top_value[i]);
+        audit_member(out, "value", card->top[i].by);
         text_append(out, i + 1 < card->n_top && i + 1 < n ? "}," : "}");
         out->failed |= sample.failed;
     }
@@ -579,26 +520,17 @@ static enum status print(struct text *out, const struct view *v, struct error *e
 static enum status show_worst(struct finding *finding, const struct run *run, struct error *err)
 {
     const float *recon = run->features.recon_mean;
-    size_t worst[TOP_MAX], n = 0;
+    struct best worst[TOP_MAX];
+    size_t n = 0;
     enum status st = STATUS_OK;
 
     for (size_t row = 0; recon && row < run->data.n; row++) {
-        size_t at = n;
-
-        if (!run->has_vector[row])
-            continue;
-        while (at > 0 && recon[worst[at - 1]] < recon[row])
-            at--;
-        if (at == TOP_MAX)
-            continue;
-        n += n < TOP_MAX;
-        for (size_t i = n - 1; i > at; i--)
-            worst[i] = worst[i - 1];
-        worst[at] = row;
+        if (run->has_vector[row])
+            best_offer(worst, &n, TOP_MAX, (double)recon[row], row);
     }
     for (size_t i = 0; !st && i < n; i++)
-        st = finding_show(finding, worst[i], err, "reconstruction error %.3g times the variance",
-                          (double)recon[worst[i]]);
+        st = finding_show(finding, worst[i].item, err,
+                          "reconstruction error %.3g times the variance", worst[i].by);
     return st;
 }
 

@@ -8,35 +8,6 @@
 #include "curator/feature_view.h"
 #include "scoring/scaler.h"
 
-static int compare_ranks(const void *a, const void *b)
-{
-    const struct audit_rank *x = a, *y = b;
-
-    if (x->value != y->value)
-        return x->value < y->value ? -1 : 1;
-    return x->row < y->row ? -1 : x->row > y->row;
-}
-
-void audit_rank_sort(struct audit_rank *ranks, size_t n)
-{
-    if (n > 1)
-        qsort(ranks, n, sizeof(*ranks), compare_ranks);
-}
-
-void audit_rank_cards(const struct audit *audit, const char *name, const struct audit_rank *ranks,
-                      size_t n, struct text *out)
-{
-    size_t max = audit_samples_max(audit);
-
-    text_appendf(out, ",\"%s\":[", name);
-    for (size_t i = 0; i < n && i < max; i++) {
-        if (i)
-            text_append_char(out, ',');
-        audit_card(audit, ranks[i].row, NULL, out);
-    }
-    text_append_char(out, ']');
-}
-
 #define LATENTS_SHOWN 10
 
 struct driver {

@@ -9,19 +9,6 @@
 #include "curator/audit.h"
 #include "curator/label_check.h"
 
-/* A row and what it is listed by. */
-struct audit_rank {
-    double value;
-    size_t row;
-};
-
-/* Lowest first, of equal values the lower row. */
-void audit_rank_sort(struct audit_rank *ranks, size_t n);
-
-/* ,"name":[cards] of the first of ranks [n]. */
-void audit_rank_cards(const struct audit *audit, const char *name, const struct audit_rank *ranks,
-                      size_t n, struct text *out);
-
 /*
  * ,"latents":[{"latent","label","weight","spread"}] the ten that move the score most: largest
  * |weight| times standard deviation of the feature over the samples. [] without a linear probe.
