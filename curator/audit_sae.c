@@ -38,7 +38,7 @@ struct facts {
     struct json *audit; /* sae_describe_json(), or NULL */
     double declared_l0, norm_expected, d_in, dense, sink_share, norm_median;
     double l0_median, l0_p95;
-    double explained_variance;
+    double explained_variance, bias;
     uint64_t tokens;     /* that explained_variance is of */
     const double *recon; /* [n_recon] mean errors of samples with a vector, or NULL */
     size_t n_recon;
@@ -146,6 +146,7 @@ static enum status gather_facts(struct view *v, struct error *err)
         st = collect_recon(v, err);
     f->declared_l0 = json_double(json_member(f->audit, "declared_l0"));
     f->norm_expected = json_double(json_member(f->audit, "norm_expected"));
+    f->bias = json_double(json_member(f->audit, "bias"));
     f->d_in = json_double(json_member(f->audit, "d_in"));
     f->sink_share = json_double(json_member(f->audit, "sink_share"));
     f->dense = json_double(json_member(f->audit, "dense"));
@@ -176,6 +177,7 @@ static void suspect(struct view *v)
                     .declared_l0 = f->declared_l0,
                     .norm = f->norm_median,
                     .norm_expected = f->norm_expected,
+                    .bias = f->bias,
                     .worse = f->n_recon ? (double)worse / (double)f->n_recon : (double)NAN,
                     .dense = f->dense,
                     .sinks = e->encoded ? (double)e->tokens_sink /
@@ -590,7 +592,9 @@ static enum status tell_wrong_layer(struct audit *audit, const struct view *v, s
                 ", of the same model, unscaled: in hidden_states the output of layer n is entry "
                 "n + 1 (input.layer). If the SAE was trained on scaled activations, set "
                 "sae.norm_factor.");
-    if (!isnan(f->explained_variance))
+    if (f->explained_variance >= 0.5 && f->bias > 0)
+        text_appendf(&number, "%.0f %% of the reconstruction error is one vector", 100 * f->bias);
+    else if (!isnan(f->explained_variance))
         text_appendf(&number, "explained variance %.2f", f->explained_variance);
     else if (f->declared_l0 > 0)
         text_appendf(&number, "L0 %.4g, declared %.4g", f->l0_median, f->declared_l0);

@@ -87,6 +87,7 @@ static enum status read_moments(const struct reading *reading, struct sae_stats 
 struct tally {
     struct l0_histogram l0;
     uint32_t *active; /* [d_sae] tokens in which a latent fired */
+    double *sums;     /* [d_sae] of a latent's values */
     double error_sum;
     uint64_t n; /* tokens encoded */
 };
@@ -94,8 +95,10 @@ struct tally {
 static void tally_code(struct tally *tally, struct sparse_row code)
 {
     l0_histogram_add(&tally->l0, code.n);
-    for (size_t e = 0; e < code.n; e++)
+    for (size_t e = 0; e < code.n; e++) {
         tally->active[code.indices[e]]++;
+        tally->sums[code.indices[e]] += (double)code.values[e];
+    }
     tally->n++;
 }
 
@@ -159,8 +162,35 @@ void sae_stats_from_encode(struct sae_stats *stats, const struct sae *sae,
         .l0_median = encoded->l0_median,
         .l0_p95 = encoded->l0_p95,
         .explained_variance = encoded->explained_variance,
+        .bias = (double)NAN,
     };
     summarize_latents(stats, sae, encoded->active, encoded->tokens_active);
+}
+
+/*
+ * The mean error needs no pass of its own: x_hat is linear in the codes, so its mean is that of the
+ * mean code. Not so where each token has a scale of its own.
+ */
+static double mean_error_share(const struct sae *sae, const struct tally *tally, const double *mean,
+                               double *error)
+{
+    double norm2 = 0;
+
+    if (!sae->reconstructs || sae->norm != SAE_NORM_NONE || tally->n == 0 ||
+        !(tally->error_sum > 0))
+        return (double)NAN;
+    for (size_t i = 0; i < sae->d_in; i++)
+        error[i] = mean[i] - (sae->b_dec ? (double)sae->b_dec[i] : 0);
+    for (size_t j = 0; j < sae->d_sae; j++) {
+        const float *direction = sae->w_dec.data + j * sae->w_dec.stride;
+        double z = tally->sums[j] / (double)tally->n;
+
+        for (size_t i = 0; z != 0 && i < sae->d_in; i++)
+            error[i] -= z * (double)direction[i];
+    }
+    for (size_t i = 0; i < sae->d_in; i++)
+        norm2 += error[i] * error[i];
+    return norm2 / (tally->error_sum / (double)tally->n);
 }
 
 static void summarize(struct sae_stats *stats, const struct sae *sae, const struct tally *tally,
@@ -190,7 +220,7 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
     };
     struct moments moments = {0};
     struct tally tally = {0};
-    double *norms = NULL;
+    double *norms = NULL, *error = NULL;
     size_t n_norms = 0;
     enum status st;
 
@@ -199,8 +229,10 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
     if (st)
         return st;
     norms = mem_alloc(SAE_STATS_TOKENS, sizeof(*norms));
+    error = mem_alloc(sae->d_in, sizeof(*error));
     tally.active = mem_zalloc(sae->d_sae, sizeof(*tally.active));
-    if (!norms || !tally.active)
+    tally.sums = mem_zalloc(sae->d_sae, sizeof(*tally.sums));
+    if (!norms || !error || !tally.active || !tally.sums)
         st = error_nomem(err);
     if (!st)
         st = moments_init(&moments, sae->d_in, err);
@@ -217,11 +249,15 @@ enum status sae_stats_measure(struct sae_stats *stats, const struct sae *sae,
     }
     if (!st)
         st = read_codes(&reading, stats->tokens, &tally, err);
-    if (!st)
+    if (!st) {
         summarize(stats, sae, &tally, moments_variance(&moments));
+        stats->bias = mean_error_share(sae, &tally, moments.mean, error);
+    }
     l0_histogram_release(&tally.l0);
     moments_release(&moments);
     mem_free(tally.active);
+    mem_free(tally.sums);
+    mem_free(error);
     mem_free(norms);
     if (st)
         *stats = (struct sae_stats){0};
@@ -251,6 +287,7 @@ static void list_findings(const struct sae *sae, const struct sae_stats *stats, 
         .declared_l0 = sae->declared_l0,
         .norm = stats->norm_median,
         .norm_expected = sae->norm_expected,
+        .bias = stats->bias,
         .worse = (double)NAN,
         .dense = stats->dense,
         .sinks = (double)stats->sink_tokens / (double)stats->tokens,
@@ -361,6 +398,7 @@ static void append_stats(struct text *out, const struct sae *sae, const struct s
     append_number(out, "dead", stats->dead);
     append_number(out, "dense", stats->dense);
     append_number(out, "explained_variance", stats->explained_variance);
+    append_number(out, "bias", stats->bias);
     text_append(out, ",\"densest\":[");
     for (size_t i = 0; i < stats->densest.n; i++) {
         text_appendf(out, "%s{\"latent\":%" PRIu32, i ? "," : "", stats->densest.latent[i]);

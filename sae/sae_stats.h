@@ -27,6 +27,8 @@ struct sae_stats {
     double dense; /* share of latents active in more than 10 % of these tokens */
     double
         explained_variance; /* 1 - mean |x - x_hat|^2 / V of these tokens; NaN without a decoder */
+    double
+        bias; /* |mean (x - x_hat)|^2 / mean |x - x_hat|^2; NaN also where the SAE scales tokens */
     struct densest densest;
 };
 

@@ -16,14 +16,15 @@
 #define SUSPICION_DOUBT 0.5
 #define SUSPICION_SURE 0.75
 
-#define SUSPICION_REASONS_MAX 6
+#define SUSPICION_REASONS_MAX 7
 
-/* NaN where not known; 0 does as well for declared_l0 and norm_expected. */
+/* NaN where not known; 0 does as well for declared_l0, norm_expected and bias. */
 struct sae_evidence {
     uint64_t tokens;            /* that explained_variance is of, 0 if not known */
     double explained_variance;  /* 1 - mean |x - x_hat|^2 / V */
     double l0, declared_l0;     /* median latents a token; what the SAE was made for */
     double norm, norm_expected; /* median |x|; average in training, sae->norm_expected */
+    double bias;                /* |mean (x - x_hat)|^2 / mean |x - x_hat|^2 */
     double worse;               /* share of samples with a mean error above V */
     double dense;               /* share of latents active in more than a tenth of the tokens */
     double sinks;               /* share of the tokens that are sinks */

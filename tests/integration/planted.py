@@ -166,6 +166,16 @@ def permuted_activations(source, path):
     _write_raw(path, tensors, metadata)
 
 
+def scaled_activations(source, path, factor):
+    """As of a layer whose norms are others, or with a scale left out."""
+    tensors, metadata = _raw(source)
+    dtype, shape, data = tensors["activations"]
+    assert dtype == "F16"
+    values = struct.unpack("<%de" % (len(data) // 2), data)
+    tensors["activations"] = (dtype, shape, struct.pack("<%de" % len(values), *(factor * x for x in values)))
+    _write_raw(path, tensors, metadata)
+
+
 def deadened_sae(source, folder):
     """A copy of a SAELens folder in which all but a handful of latents can never fire."""
     folder = pathlib.Path(folder)

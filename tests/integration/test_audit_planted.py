@@ -6,7 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from planted import Pool, deadened_sae, permuted_activations  # noqa: E402
+from planted import Pool, deadened_sae, permuted_activations, scaled_activations  # noqa: E402
 from saerl_case import DEMO, SaerlCase  # noqa: E402
 
 SIZES = (300, 1200)
@@ -104,6 +104,12 @@ class Planted(SaerlCase):
     def test_activations_of_another_layer(self):
         permuted_activations(DEMO / "activations.safetensors", self.dir / "acts.safetensors")
         self.found_first("wrong_layer", self.demo_audit(self.dir / "acts.safetensors", DEMO / "sae"))
+
+    def test_activations_of_another_scale(self):
+        scaled_activations(DEMO / "activations.safetensors", self.dir / "acts.safetensors", 0.5)
+        report = self.demo_audit(self.dir / "acts.safetensors", DEMO / "sae")
+        self.assertGreater(report["features"]["sae"]["explained_variance"], 0.8)  # which hides it
+        self.assertEqual(report["findings"][0]["code"], "wrong_layer", self.told)
 
     def test_an_sae_that_is_dead(self):
         deadened_sae(DEMO / "sae", self.dir / "sae")

@@ -42,7 +42,8 @@ static struct activations *open_sample(const unsigned char *keep)
 static void sae_stats_match_a_naive_count(void **state)
 {
     static unsigned char keep[T];
-    double mean[D_IN] = {0}, variance = 0, error = 0, best = 2, norms = 0;
+    double mean[D_IN] = {0}, mean_error[D_IN] = {0};
+    double variance = 0, error = 0, bias = 0, best = 2, norms = 0;
     size_t active[D_SAE] = {0}, n = 0, dead = 0, dense = 0;
     struct activations *activations;
     struct sae_stats stats;
@@ -79,10 +80,17 @@ static void sae_stats_match_a_naive_count(void **state)
             n++;
             sae_sample_encode(&sae, x + t * D_IN, z);
             error += sae_sample_squared_error(&sae, x + t * D_IN, z);
-            for (size_t j = 0; j < D_SAE; j++)
+            for (size_t i = 0; i < D_IN; i++)
+                mean_error[i] += (double)x[t * D_IN + i] - (double)sae.b_dec[i];
+            for (size_t j = 0; j < D_SAE; j++) {
                 active[j] += z[j] != 0;
+                for (size_t i = 0; i < D_IN; i++)
+                    mean_error[i] -= z[j] * (double)sae.w_dec.data[j * sae.w_dec.stride + i];
+            }
         }
     }
+    for (size_t i = 0; i < D_IN; i++)
+        bias += pow(mean_error[i] / (double)n, 2);
     for (size_t j = 0; j < D_SAE; j++) {
         dead += active[j] == 0;
         dense += (double)active[j] > 0.1 * (double)n;
@@ -103,6 +111,7 @@ static void sae_stats_match_a_naive_count(void **state)
     assert_true(dead > 9 && fabs(stats.dead - (double)dead / D_SAE) < 1e-12);
     assert_true(dense > 0 && fabs(stats.dense - (double)dense / D_SAE) < 1e-12);
     assert_true(fabs(stats.explained_variance - (1 - error / (double)n / variance)) < 1e-9);
+    assert_true(fabs(stats.bias / (bias / (error / (double)n)) - 1) < 1e-6);
     assert_int_equal(stats.densest.n, 10);
     for (size_t i = 0; i < stats.densest.n; i++) {
         double frequency = (double)active[stats.densest.latent[i]] / (double)n;

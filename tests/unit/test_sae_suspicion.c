@@ -124,6 +124,29 @@ static void supporting_signs_say_nothing_alone(void **state)
     assert_true(score_of(e) >= SUSPICION_DOUBT);
 }
 
+/* The figures of sae/suspicion.c: own layer, halved, turned. */
+static void a_mean_error_supports_and_never_settles_it(void **state)
+{
+    struct sae_evidence e = healthy();
+
+    (void)state;
+    e.bias = 0.002;
+    assert_true(score_of(e) == 0);
+    e.bias = 0.16;
+    assert_true(score_of(e) > 0 && score_of(e) < SUSPICION_DOUBT);
+    e.bias = 0.41;
+    assert_true(score_of(e) >= SUSPICION_DOUBT && score_of(e) < SUSPICION_SURE);
+    e.bias = 1;
+    assert_true(score_of(e) < SUSPICION_SURE);
+    e.pooled = true;
+    assert_true(score_of(e) == 0);
+    e = healthy();
+    e.explained_variance = 0.23;
+    assert_true(score_of(e) < SUSPICION_SURE);
+    e.bias = 0.14;
+    assert_true(score_of(e) >= SUSPICION_SURE);
+}
+
 static void every_sign_at_once_fits(void **state)
 {
     const struct sae_evidence all = {.tokens = UINT64_MAX,
@@ -132,6 +155,7 @@ static void every_sign_at_once_fits(void **state)
                                      .declared_l0 = 1e-300,
                                      .norm = 1e300,
                                      .norm_expected = 1e-300,
+                                     .bias = 1,
                                      .worse = 1,
                                      .dense = 1,
                                      .sinks = 1,
@@ -174,6 +198,7 @@ int main(void)
         cmocka_unit_test(few_tokens_and_pooled_vectors_settle_nothing_alone),
         cmocka_unit_test(l0_and_norm_count_in_both_directions),
         cmocka_unit_test(supporting_signs_say_nothing_alone),
+        cmocka_unit_test(a_mean_error_supports_and_never_settles_it),
         cmocka_unit_test(every_sign_at_once_fits),
         cmocka_unit_test(without_evidence_there_is_no_score),
     };
