@@ -442,6 +442,7 @@ static void append_cards(struct page *page, const struct json *section)
     size_t n = json_type(cards) == JSON_ARRAY ? json_length(cards) : 0;
     struct coloured coloured = coloured_clusters(cards);
     double beyond = member_number(section, "cards_beyond");
+    bool folded = false;
 
     if (n == 0)
         return;
@@ -453,6 +454,7 @@ static void append_cards(struct page *page, const struct json *section)
         if (i == CARDS_OPEN) {
             text_append(&page->out, "</div>\n");
             page_fold_begin(page, "Smaller clusters", (double)(n - CARDS_OPEN));
+            folded = true;
             text_append(&page->out, "<div class=\"cards\">\n");
         }
         if (append_card(page, card, group_of(&coloured, member_number(card, "cluster"))))
@@ -461,7 +463,7 @@ static void append_cards(struct page *page, const struct json *section)
         break;
     }
     text_append(&page->out, "</div>\n");
-    if (n > CARDS_OPEN)
+    if (folded)
         page_fold_end(page);
     if (beyond > 0)
         text_appendf(&page->out, "<p class=\"left-out\">%s smaller clusters have no card.</p>\n",

@@ -240,6 +240,44 @@ static void the_page_is_bounded(void **state)
     text_release(&html);
 }
 
+static size_t count(const char *s, const char *part)
+{
+    size_t n = 0;
+
+    while ((s = strstr(s, part))) {
+        s += strlen(part);
+        n++;
+    }
+    return n;
+}
+
+/* The cards end before the fold-out of the smaller clusters begins. */
+static void what_does_not_fit_leaves_elements_whole(void **state)
+{
+    static char item[600];
+    struct text json = {0}, html = {0};
+
+    (void)state;
+    memset(item, '"', sizeof(item));
+    text_append(&json, "{" HEAD ",\"sections\":{\"diversity\":{\"cards\":[");
+    for (size_t c = 0; c < 12; c++) {
+        text_append(&json, c ? ",{\"central\":[" : "{\"central\":[");
+        for (size_t i = 0; i < 200; i++) {
+            text_append(&json, i ? ",{\"text\":" : "{\"text\":");
+            text_append_json_string(&json, item, sizeof(item));
+            text_append(&json, "}");
+        }
+        text_append(&json, "]}");
+    }
+    text_append(&json, "]}}}");
+    assert_page(text_string(&json), &html);
+    assert_null(strstr(text_string(&html), "Smaller clusters"));
+    assert_int_equal(count(text_string(&html), "<details"),
+                     count(text_string(&html), "</details>"));
+    text_release(&json);
+    text_release(&html);
+}
+
 static void no_finding_is_left_out_for_samples(void **state)
 {
     static char item[600];
@@ -310,6 +348,7 @@ int main(void)
         cmocka_unit_test(members_of_any_type_make_a_page),
         cmocka_unit_test(the_page_is_bounded),
         cmocka_unit_test(no_finding_is_left_out_for_samples),
+        cmocka_unit_test(what_does_not_fit_leaves_elements_whole),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
 
