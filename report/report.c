@@ -161,6 +161,8 @@ static size_t section_limit(const struct page *page, size_t end, size_t sections
 {
     size_t left = end > page->out.length ? end - page->out.length : 0;
 
+    if (left == 0) /* the slack of those before has taken it all */
+        return end;
     if (sections_left <= 1)
         return page->out.length + left;
     /* Half as much again as a fair part: most sections use less than theirs. */
