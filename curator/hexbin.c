@@ -1,6 +1,7 @@
 #include "curator/hexbin.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -18,12 +19,18 @@ struct box {
     double x, y, width, height;
 };
 
+static bool is_finite(const double *point)
+{
+    return isfinite(point[0]) && isfinite(point[1]);
+}
+
+/* Of the finite ones, of which there is one. */
 static struct box find_box(const double *xy, size_t n)
 {
-    double low[2] = {xy[0], xy[1]}, high[2] = {xy[0], xy[1]};
+    double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
 
-    for (size_t i = 1; i < n; i++) {
-        for (size_t axis = 0; axis < 2; axis++) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t axis = 0; axis < 2 && is_finite(xy + 2 * i); axis++) {
             low[axis] = fmin(low[axis], xy[2 * i + axis]);
             high[axis] = fmax(high[axis], xy[2 * i + axis]);
         }
@@ -132,10 +139,12 @@ enum status hexbin_fill(struct hexbin *h, const double *xy, size_t n, const uint
 {
     struct placed *placed;
     struct box box;
-    size_t columns, cells = n / 2;
+    size_t columns, cells = n / 2, finite = 0;
 
     *h = (struct hexbin){.dx = 1, .dy = sqrt(3) / 2};
-    if (n == 0)
+    for (size_t i = 0; i < n; i++)
+        finite += is_finite(xy + 2 * i);
+    if (finite == 0)
         return STATUS_OK;
     cells = cells < CELLS_MIN ? CELLS_MIN : cells > HEXBIN_CELLS_MAX ? HEXBIN_CELLS_MAX : cells;
     box = find_box(xy, n);
@@ -149,15 +158,18 @@ enum status hexbin_fill(struct hexbin *h, const double *xy, size_t n, const uint
         hexbin_release(h);
         return error_nomem(err);
     }
-    for (size_t i = 0; i < n; i++)
-        placed[i] = (struct placed){cell_of(xy[2 * i] - box.x, xy[2 * i + 1] - box.y, h, columns),
-                                    cluster[i], i};
-    qsort(placed, n, sizeof(*placed), compare_placed);
-    for (size_t i = 0, begin = 0; i < n; i++) {
+    finite = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (is_finite(xy + 2 * i))
+            placed[finite++] = (struct placed){
+                cell_of(xy[2 * i] - box.x, xy[2 * i + 1] - box.y, h, columns), cluster[i], i};
+    }
+    qsort(placed, finite, sizeof(*placed), compare_placed);
+    for (size_t i = 0, begin = 0; i < finite; i++) {
         struct hexbin_cell *cell = &h->cells[h->n];
         size_t row = placed[i].cell / columns;
 
-        if (i + 1 < n && placed[i + 1].cell == placed[i].cell)
+        if (i + 1 < finite && placed[i + 1].cell == placed[i].cell)
             continue;
         *cell = summarise(placed + begin, i + 1 - begin, a, b);
         cell->x = box.x + ((double)(placed[i].cell % columns) + moved(row)) * h->dx;

@@ -29,7 +29,7 @@ struct hexbin {
 void hexbin_release(struct hexbin *hexbin);
 
 /*
- *   xy       [n, 2], finite
+ *   xy       [n, 2]; a point that is not finite is in no cell
  *   cluster  [n]
  *   a, b     [n] with NaN where not known, or NULL
  *

@@ -107,6 +107,24 @@ static void one_point_and_none(void **state)
     hexbin_release(&h);
 }
 
+static void points_that_are_not_finite_are_in_no_cell(void **state)
+{
+    const double points[] = {NAN, 1, 3, -2, INFINITY, 0, 4, -INFINITY, 3, -2};
+    const uint32_t of[] = {9, 0, 9, 9, 0};
+    struct hexbin h;
+
+    (void)state;
+    assert_int_equal(hexbin_fill(&h, points, 5, of, NULL, NULL, NULL), STATUS_OK);
+    assert_int_equal(h.n, 1);
+    assert_true(h.cells[0].n == 2 && h.cells[0].x == 3 && h.cells[0].y == -2);
+    assert_int_equal(h.cells[0].cluster, 0);
+    hexbin_release(&h);
+    assert_int_equal(hexbin_fill(&h, points, 1, of, NULL, NULL, NULL), STATUS_OK);
+    assert_int_equal(h.n, 0);
+    assert_true(h.dx > 0);
+    hexbin_release(&h);
+}
+
 static void hexbins_survive_failing_allocation(void **state)
 {
     size_t n = 0;
@@ -133,6 +151,7 @@ int main(void)
         cmocka_unit_test(points_are_in_the_nearest_cell_and_counted_once),
         cmocka_unit_test(a_cell_tells_its_largest_cluster_and_what_is_known),
         cmocka_unit_test(one_point_and_none),
+        cmocka_unit_test(points_that_are_not_finite_are_in_no_cell),
         cmocka_unit_test(hexbins_survive_failing_allocation),
     };
 
