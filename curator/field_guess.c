@@ -447,9 +447,10 @@ static enum status look_at_first_rows(struct guesses *g, const struct recipe *re
         st = jsonl_next(reader, &line, &end, err);
         if (st || end || line.row >= limit)
             break;
+        if (line.length == 0 || line.too_long)
+            continue;
         bytes += line.length;
-        if (line.length && !line.too_long)
-            st = look_at_line(g, &line, columns, &problem, err);
+        st = look_at_line(g, &line, columns, &problem, err);
     }
     jsonl_close(reader);
     if (!st && g->rows == 0)

@@ -292,6 +292,26 @@ static void field_guess_passes_over_malformed_rows(void **state)
     recipe_release(&recipe);
 }
 
+/* They are left out of the data as well, and say nothing of the rows that are in it. */
+static void field_guess_passes_over_rows_that_are_too_long(void **state)
+{
+    const char *path = scratch_path("long");
+    FILE *f = fopen(path, "w");
+    struct recipe recipe = {0};
+    struct text said = {0};
+
+    (void)state;
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)FIELD_GUESS_BYTES, SEEK_SET), 0);
+    fputs("\n{\"question\":\"how many\"}\n", f);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
+    assert_string_equal(recipe.input.fields.prompt, "question");
+    text_release(&said);
+    recipe_release(&recipe);
+}
+
 static void field_guess_survives_failing_allocations(void **state)
 {
     const char *path = write_rows("memory",
@@ -327,6 +347,7 @@ int main(void)
         cmocka_unit_test(field_guess_reads_on_for_the_range),
         cmocka_unit_test(field_guess_refuses_what_has_no_prompt),
         cmocka_unit_test(field_guess_passes_over_malformed_rows),
+        cmocka_unit_test(field_guess_passes_over_rows_that_are_too_long),
         cmocka_unit_test(field_guess_survives_failing_allocations),
     };
 
