@@ -35,6 +35,8 @@
 /* Bytes of a prompt or an answer that a report shows. */
 #define AUDIT_TEXT_BYTES 400
 #define AUDIT_ANSWER_BYTES 200
+/* And of a name: an id, a source, the path of a member. */
+#define AUDIT_NAME_BYTES 200
 /* Sources told one by one, the largest; the others are counted together. */
 #define AUDIT_SOURCES_MAX 40
 #define AUDIT_NO_SOURCE UINT32_MAX
@@ -142,6 +144,9 @@ void audit_file_name(const char *path, struct text *out);
 
 /* The same for a sentence: plain text. */
 void audit_file_words(const char *path, struct text *out);
+
+/* A name of valid UTF-8 as a JSON string of at most AUDIT_NAME_BYTES. */
+void audit_name(const char *bytes, size_t n, struct text *out);
 
 /* The name of a source as a JSON string, or null where it may not be shown. */
 void audit_source_name(const struct audit *audit, size_t source, struct text *out);

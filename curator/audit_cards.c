@@ -59,6 +59,11 @@ void audit_prompt_text(const struct audit *audit, size_t row, size_t bytes_max, 
     }
 }
 
+void audit_name(const char *bytes, size_t n, struct text *out)
+{
+    text_append_json_string(out, bytes, cut(bytes, n, AUDIT_NAME_BYTES));
+}
+
 void audit_source_name(const struct audit *audit, size_t source, struct text *out)
 {
     struct span name;
@@ -68,7 +73,7 @@ void audit_source_name(const struct audit *audit, size_t source, struct text *ou
         return;
     }
     name = audit->source_names[source];
-    text_append_json_string(out, dataset_bytes(&audit->run->data, name), name.length);
+    audit_name(dataset_bytes(&audit->run->data, name), name.length, out);
 }
 
 void audit_file_words(const char *path, struct text *out)
@@ -167,6 +172,25 @@ static void append_texts(const struct audit *audit, size_t row, const struct sho
     text_release(&prompt);
 }
 
+/* As it stands in the row; one that would fill pages becomes a string, cut. */
+static void append_id(const struct audit *audit, struct span id, struct text *out)
+{
+    const char *bytes = dataset_bytes(&audit->run->data, id);
+    struct json *node = NULL;
+    const char *s;
+    size_t n;
+
+    if (id.length <= AUDIT_NAME_BYTES) {
+        text_append_n(out, bytes, id.length);
+        return;
+    }
+    /* It was read before: nothing but memory can be short. */
+    out->failed |= json_parse(&node, bytes, id.length, NULL, NULL) != STATUS_OK;
+    s = json_string(node, &n);
+    audit_name(s ? s : bytes, s ? n : id.length, out);
+    json_free(node);
+}
+
 /* The text of a string, the JSON of anything else, cut. */
 static void append_cut_answer(const struct json *node, struct text *out)
 {
@@ -238,12 +262,12 @@ static void append_card(const struct audit *audit, size_t row, const char *note,
 
     text_appendf(out, "{\"row\":%zu,\"id\":", row);
     if (s->id.length && audit_may_show(audit, "id"))
-        text_append_n(out, dataset_bytes(&run->data, s->id), s->id.length);
+        append_id(audit, s->id, out);
     else
         text_append(out, "null");
     text_append(out, ",\"source\":");
     if (s->source.length && audit_may_show(audit, "source"))
-        text_append_json_string(out, dataset_bytes(&run->data, s->source), s->source.length);
+        audit_name(dataset_bytes(&run->data, s->source), s->source.length, out);
     else
         text_append(out, "null");
     append_texts(audit, row, shown, bytes_max, out);

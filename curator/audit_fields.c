@@ -523,6 +523,26 @@ static enum status find_all(struct audit *audit, const struct oddities *odd, str
     return st;
 }
 
+/* All members of the rows, but for those of what may not be shown. */
+static enum status append_columns(const struct audit *audit, struct text *out, struct error *err)
+{
+    const struct run *run = audit->run;
+    const struct {
+        const char *field, *path;
+    } fields[] = {{"id", run->recipe->input.fields.id},
+                  {"prompt", run->recipe->input.fields.prompt},
+                  {"answer", run->recipe->input.fields.answer},
+                  {"source", run->recipe->input.fields.source}};
+    const char *closed[4];
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+        if (fields[i].path && !audit_may_show(audit, fields[i].field))
+            closed[n++] = fields[i].path;
+    }
+    return columns_append(&run->data, closed, n, out, err);
+}
+
 enum status audit_fields(struct audit *audit, struct text *out, struct error *err)
 {
     const struct dataset *data = &audit->run->data;
@@ -536,7 +556,7 @@ enum status audit_fields(struct audit *audit, struct text *out, struct error *er
                  audit->guessed ? "true" : "false", data->ids_repeat ? "true" : "false", data->n,
                  data->n_malformed);
     append_map(audit, out);
-    st = columns_append(data, out, err);
+    st = append_columns(audit, out, err);
     if (!st)
         st = append_lengths(audit, out, err);
     append_problems(audit, out);

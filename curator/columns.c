@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "curator/audit.h"
 #include "formats/json.h"
 
 static const char *const type_names[] = {
@@ -23,6 +24,8 @@ struct columns {
     size_t n;
     size_t next; /* the one after the last found: rows tend to be alike */
     size_t rows, beyond;
+    const char *const *closed; /* [n_closed] paths */
+    size_t n_closed;
 };
 
 static void columns_release(struct columns *columns)
@@ -69,6 +72,15 @@ static void append_part(struct text *path, const char *key, size_t n)
     }
 }
 
+static bool is_closed(const struct columns *columns, const char *path)
+{
+    for (size_t i = 0; i < columns->n_closed; i++) {
+        if (strcmp(columns->closed[i], path) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum status add_object(struct columns *columns, const struct json *object, size_t depth,
                               struct text *path, struct error *err)
 {
@@ -88,7 +100,8 @@ static enum status add_object(struct columns *columns, const struct json *object
             column->types[json_type(it.value)]++;
         else
             columns->beyond++;
-        if (json_type(it.value) == JSON_OBJECT && depth < COLUMNS_DEPTH_MAX)
+        if (json_type(it.value) == JSON_OBJECT && depth < COLUMNS_DEPTH_MAX &&
+            !is_closed(columns, text_string(path)))
             st = add_object(columns, it.value, depth + 1, path, err);
         path->length = length;
         path->data[length] = '\0';
@@ -123,7 +136,7 @@ static void append_columns(const struct columns *columns, struct text *out)
         const char *comma = "";
 
         text_append(out, i ? ",{\"path\":" : "{\"path\":");
-        text_append_json_string(out, c->path, strlen(c->path));
+        audit_name(c->path, strlen(c->path), out);
         text_append(out, ",\"types\":{");
         for (size_t type = 0; type < N_TYPES; type++) {
             if (c->types[type] == 0)
@@ -149,12 +162,17 @@ static size_t rows_to_look_at(const struct dataset *data)
     return n ? n : 1;
 }
 
-enum status columns_append(const struct dataset *data, struct text *out, struct error *err)
+enum status columns_append(const struct dataset *data, const char *const *closed, size_t n_closed,
+                           struct text *out, struct error *err)
 {
     struct columns *columns = mem_zalloc(1, sizeof(*columns));
     size_t n = data->n ? rows_to_look_at(data) : 0;
     enum status st = columns ? STATUS_OK : error_nomem(err);
 
+    if (columns) {
+        columns->closed = closed;
+        columns->n_closed = n_closed;
+    }
     for (size_t i = 0; !st && i < n; i++) {
         struct span line = data->samples[(size_t)((double)i * (double)data->n / (double)n)].line;
 

@@ -21,10 +21,12 @@
 /*
  * Append the members "columns_of" (rows looked at; those that are no JSON object are passed over),
  * "columns" and "columns_beyond" (values under paths that were not told) as docs/report.md has
- * them. Paths come in order of appearance and are what input.fields takes. STATUS_NOMEM. Cost: as
- * parsing these rows.
+ * them. Paths come in order of appearance and are what input.fields takes; they are cut like any
+ * name (curator/audit.h). What is below the paths closed [n] is not told: keys may be data too.
+ * STATUS_NOMEM. Cost: as parsing these rows.
  */
 MUST_CHECK
-enum status columns_append(const struct dataset *data, struct text *out, struct error *err);
+enum status columns_append(const struct dataset *data, const char *const *closed, size_t n,
+                           struct text *out, struct error *err);
 
 #endif

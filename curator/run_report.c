@@ -261,8 +261,7 @@ static void append_sources(struct text *out, const struct run *run)
     for (size_t i = 0; i < n; i++) {
         text_append(out, i ? ",{\"source\":" : "{\"source\":");
         if (named)
-            text_append_json_string(out, dataset_bytes(&run->data, tallies[i].name),
-                                    tallies[i].name.length);
+            audit_name(dataset_bytes(&run->data, tallies[i].name), tallies[i].name.length, out);
         else
             text_append(out, "null");
         text_appendf(out, ",\"rows\":%zu,\"kept\":%zu}", tallies[i].rows, tallies[i].kept);

@@ -118,6 +118,21 @@ class TextOnly(AuditCase):
         self.audit("--set", "on_error.max_bad=149", code=3)
         self.audit("--set", "on_error.max_bad=150")
 
+    def test_long_names_are_cut(self):
+        data = rows(90)
+        for i, row in enumerate(data):
+            row["uid"] = "%d" % i + "i" * 100000
+            row["source"] = "%d" % (i % 45) + "\u00e9" * 100000
+            row["m%d" % i + "n" * 100000] = 1
+            if i % 2:
+                row["question"] = data[i - 1]["question"]
+        self.write_rows(data)
+        self.audit("--set", "input.fields.id=uid", "--set", "input.fields.source=source")
+        self.assertLess((self.dir / "saerl-audit" / "report.json").stat().st_size, 1000000)
+        report = self.report()
+        self.assertEqual(report["sections"]["fields"]["sources"][0]["source"], "0" + "\u00e9" * 99)
+        self.assertIn('"id":"1' + "i" * 199 + '"', json.dumps(report, separators=(",", ":")))
+
     def test_ids_that_repeat_are_given_up(self):
         data = rows(30)
         data[7]["uid"] = data[3]["uid"]
@@ -468,6 +483,7 @@ class Private(AuditCase):
             row["source"] = "CANARYSOURCE%d" % (i % 2)
             row["rewards"] = [0.0, float(i % 2)]
             row["other"] = "CANARYOTHER"
+        data[44]["answer"] = {"CANARYANSWER": 1}
         # Pairs, conflicts and a leak: everything that lists samples has some.
         for i in range(8):
             data[80 + i]["question"] = data[i]["question"]

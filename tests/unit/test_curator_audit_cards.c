@@ -129,6 +129,30 @@ static void cards_survive_failing_allocations(void **state)
     audit_sample_release(&sample);
 }
 
+/* 59 bytes and half of a character are no text. */
+static void names_are_cut_on_a_character(void **state)
+{
+    struct audit_sample sample;
+    struct text name = {0}, words = {0}, *text;
+
+    (void)state;
+    audit_sample_init(&sample, 2, 2);
+    text = &sample.run.data.text;
+    sample.audit.source_names[0] = (struct span){text->length, 59 + 2 * 100};
+    text_appendf(text, "%059d", 0);
+    for (int i = 0; i < 100; i++)
+        text_append(text, "\u00e9");
+    audit_source_words(&sample.audit, 0, &words);
+    assert_int_equal(words.length, 1 + 59 + 3 + 1);
+    assert_int_equal(text_utf8_valid(text_string(&words), words.length), words.length);
+    audit_source_name(&sample.audit, 0, &name);
+    assert_int_equal(name.length, 1 + 59 + 2 * 70 + 1);
+    assert_int_equal(text_utf8_valid(text_string(&name), name.length), name.length);
+    text_release(&name);
+    text_release(&words);
+    audit_sample_release(&sample);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +160,7 @@ int main(void)
         cmocka_unit_test(a_long_answer_is_cut_on_a_character),
         cmocka_unit_test(a_long_source_is_cut_on_a_character),
         cmocka_unit_test(cards_survive_failing_allocations),
+        cmocka_unit_test(names_are_cut_on_a_character),
     };
 
     return cmocka_run_group_tests_name("curator/audit_cards", tests, NULL, NULL);

@@ -22,7 +22,7 @@ static void assert_columns(struct dataset *data, const char *expected)
 {
     struct text out = {0};
 
-    assert_int_equal(columns_append(data, &out, NULL), STATUS_OK);
+    assert_int_equal(columns_append(data, NULL, 0, &out, NULL), STATUS_OK);
     assert_string_equal(text_string(&out), expected);
     text_release(&out);
 }
@@ -51,6 +51,28 @@ static void columns_have_paths_and_types(void **state)
     dataset_release(&data);
 }
 
+/* What is in an id or an answer may be as secret as they are. */
+static void columns_below_closed_paths_are_not_told(void **state)
+{
+    static const char *const closed[] = {"answer", "x.id"};
+    struct dataset data = {0};
+    struct text out = {0};
+
+    (void)state;
+    add_row(&data,
+            "{\"answer\":{\"42\":1},\"x\":{\"id\":{\"me\":1},\"i\":{\"answer\":{\"a\":1}}}}");
+    assert_int_equal(columns_append(&data, closed, 2, &out, NULL), STATUS_OK);
+    assert_string_equal(text_string(&out), ",\"columns_of\":1,\"columns\":["
+                                           "{\"path\":\"answer\",\"types\":{\"object\":1}},"
+                                           "{\"path\":\"x\",\"types\":{\"object\":1}},"
+                                           "{\"path\":\"x.id\",\"types\":{\"object\":1}},"
+                                           "{\"path\":\"x.i\",\"types\":{\"object\":1}},"
+                                           "{\"path\":\"x.i.answer\",\"types\":{\"object\":1}}"
+                                           "],\"columns_beyond\":0");
+    text_release(&out);
+    dataset_release(&data);
+}
+
 /* A table by id has as many keys as it has rows. */
 static void columns_are_bounded(void **state)
 {
@@ -63,7 +85,7 @@ static void columns_are_bounded(void **state)
         snprintf(line, sizeof(line), "{\"key%d\":1}", i);
         add_row(&data, line);
     }
-    assert_int_equal(columns_append(&data, &out, NULL), STATUS_OK);
+    assert_int_equal(columns_append(&data, NULL, 0, &out, NULL), STATUS_OK);
     assert_non_null(strstr(text_string(&out), "\"path\":\"key199\""));
     assert_null(strstr(text_string(&out), "\"path\":\"key200\""));
     assert_non_null(strstr(text_string(&out), "\"columns_beyond\":50"));
@@ -79,7 +101,7 @@ static void large_data_are_looked_at_evenly(void **state)
     (void)state;
     for (int i = 0; i < 4 * COLUMNS_ROWS_MAX; i++)
         add_row(&data, i < 2 * COLUMNS_ROWS_MAX ? "{\"a\":1}" : "{\"b\":1}");
-    assert_int_equal(columns_append(&data, &out, NULL), STATUS_OK);
+    assert_int_equal(columns_append(&data, NULL, 0, &out, NULL), STATUS_OK);
     assert_string_equal(text_string(&out),
                         ",\"columns_of\":5000,\"columns\":[{\"path\":\"a\",\"types\":{\"integer\":"
                         "2500}},{\"path\":\"b\",\"types\":{\"integer\":2500}}],"
@@ -100,7 +122,7 @@ static void columns_survive_failing_allocations(void **state)
         enum status st;
 
         mem_fail_after(allowed);
-        st = columns_append(&data, &out, NULL);
+        st = columns_append(&data, NULL, 0, &out, NULL);
         if (!st)
             st = text_check(&out, NULL);
         failed = mem_failed();
@@ -115,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_have_paths_and_types),
+        cmocka_unit_test(columns_below_closed_paths_are_not_told),
         cmocka_unit_test(columns_are_bounded),
         cmocka_unit_test(large_data_are_looked_at_evenly),
         cmocka_unit_test(columns_survive_failing_allocations),
