@@ -3,6 +3,7 @@
  * other, pairs side by side, answers that conflict.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -711,6 +712,7 @@ static enum status find_duplicates(const struct section *s, struct error *err)
     enum finding_severity severity = FINDING_NOTE;
     enum status st = STATUS_OK;
     struct finding *f;
+    char how[80];
     double share;
 
     for (size_t row = 0; row < s->run->data.n; row++) {
@@ -721,17 +723,29 @@ static enum status find_duplicates(const struct section *s, struct error *err)
     }
     if (others == 0)
         return STATUS_OK;
+    if (near == 0)
+        snprintf(how, sizeof(how), " word for word");
+    else if (near == others)
+        snprintf(how, sizeof(how), " nearly");
+    else
+        snprintf(how, sizeof(how), ": %zu word for word, %zu nearly", others - near, near);
     share = share_of(s, others);
     if (others >= DUPLICATES_MIN && share >= DUPLICATES_WARNING)
         severity = share >= DUPLICATES_PROBLEM ? FINDING_PROBLEM : FINDING_WARNING;
-    f = findings_add(&s->audit->findings, FINDING_DUPLICATES, severity, share,
-                     "Repeated prompts are trained on more often than others, and a held-out split "
-                     "by rows has copies on both sides.",
-                     "Train on what the filter keeps with dedup.exact.enabled and "
-                     "dedup.near.enabled: true; it keeps the first row of each group.",
-                     err, "%zu %srow%s an earlier one: %zu word for word, %zu nearly", others,
-                     others < all ? "more " : "", others == 1 ? " repeats" : "s repeat",
-                     others - near, near);
+    f = findings_add(
+        &s->audit->findings, FINDING_DUPLICATES, severity, share,
+        "Repeated prompts are trained on more often than others, and a held-out split "
+        "by rows has copies on both sides.",
+        near > 0 ? "Train on what the filter keeps with dedup.exact.enabled and "
+                   "dedup.near.enabled: true; it keeps the first row of each group."
+        : s->run->recipe->dedup.near.enabled
+            ? "Train on what the filter keeps with dedup.exact.enabled: true; it keeps "
+              "the first row of each group."
+            : "Train on what the filter keeps with dedup.exact.enabled: true; it keeps "
+              "the first row of each group. Near copies were not looked for: "
+              "dedup.near.enabled: true does.",
+        err, "%zu %srow%s an earlier one%s", others, others < all ? "more " : "",
+        others == 1 ? " repeats" : "s repeat", how);
     if (!f)
         return STATUS_NOMEM;
     for (size_t row = 0; !st && row < s->run->data.n; row++) {

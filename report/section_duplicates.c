@@ -271,12 +271,13 @@ const struct section section_duplicates = {
     .title = "Duplicates",
     .about =
         "<p>A prompt that occurs twice is trained on twice, and what a benchmark or a split of "
-        "this data measures is wrong. <b>Exact</b> copies agree in every character after "
-        "normalization. <b>Near</b> copies share most of their runs of words: MinHash finds "
+        "this data measures is wrong. <b>Exact</b> copies agree in every character, "
+        "blanks and capitals too. <b>Near</b> copies share most of their runs of words: MinHash "
+        "finds "
         "candidates, and the Jaccard similarity of each is computed. Rows <b>alike to the SAE</b> "
         "have codes that point the same way: the same task in other words, or with other "
-        "numbers.</p><p>Of each group one row is kept, by the rule of <code>dedup</code> in the "
-        "recipe.</p>",
+        "numbers.</p><p>Of each group the first row is kept; <code>dedup</code> in the recipe says "
+        "which kinds are looked for.</p>",
     .reading = reading,
     .body = body,
 };

@@ -320,6 +320,45 @@ static void some_duplicates_are_a_note_and_many_a_problem(void **state)
     }
 }
 
+static void the_title_names_only_the_kinds_that_are_there(void **state)
+{
+    static const struct {
+        size_t exact, near;
+        const char *near_enabled, *title, *advice;
+    } cases[] = {
+        {3, 0, "true", "3 rows repeat an earlier one word for word", "each group."},
+        {3, 0, "false", "3 rows repeat an earlier one word for word", "were not looked for"},
+        {0, 1, "true", "1 row repeats an earlier one nearly", "dedup.near.enabled: true; it"},
+        {2, 1, "true", "3 rows repeat an earlier one: 2 word for word, 1 nearly",
+         "dedup.near.enabled: true; it"},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+        struct audit_sample sample;
+        struct json *root;
+        const struct finding *f;
+
+        init(&sample, 100);
+        set(&sample, "dedup.near.enabled", cases[c].near_enabled);
+        for (size_t row = 0; row < 100; row++)
+            sample.audit.source_of[row] = AUDIT_NO_SOURCE;
+        for (size_t i = 0; i < cases[c].exact + cases[c].near; i++) {
+            enum reason reason = i < cases[c].exact ? REASON_DUPLICATE : REASON_NEAR_DUPLICATE;
+
+            set_own_prompt(&sample, 99 - i, i, reason == REASON_DUPLICATE ? "" : "more");
+            drop(&sample, 99 - i, reason, i);
+        }
+        root = audit_sample_print(&sample, audit_duplicates);
+        f = finding_of(&sample, FINDING_DUPLICATES);
+        assert_non_null(f);
+        assert_string_equal(f->title, cases[c].title);
+        assert_non_null(strstr(f->advice, cases[c].advice));
+        json_free(root);
+        audit_sample_release(&sample);
+    }
+}
+
 static void conflicting_answers_are_shown_in_pairs(void **state)
 {
     struct audit_sample sample;
@@ -380,6 +419,7 @@ int main(void)
         cmocka_unit_test(the_copy_is_the_source_that_is_there_as_a_whole),
         cmocka_unit_test(a_chain_in_one_source_is_not_blamed_on_another),
         cmocka_unit_test(some_duplicates_are_a_note_and_many_a_problem),
+        cmocka_unit_test(the_title_names_only_the_kinds_that_are_there),
         cmocka_unit_test(conflicting_answers_are_shown_in_pairs),
         cmocka_unit_test(duplicates_survive_failing_allocations),
     };
