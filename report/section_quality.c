@@ -33,13 +33,13 @@ static void reading(struct text *out, const struct json *section)
 static void append_tiles(struct page *page, const struct json *section)
 {
     static const struct {
-        const char *name, *label;
+        const char *name, *label, *unit;
         bool whole;
-    } tiles[] = {{"spearman", "Spearman", false},
-                 {"auroc", "AUROC", false},
-                 {"length_spearman", "Labels and length", false},
-                 {"labelled", "Labelled", true},
-                 {"saved_by_cluster", "Saved by cluster", true}};
+    } tiles[] = {{"spearman", "Spearman", NULL, false},
+                 {"auroc", "AUROC", NULL, false},
+                 {"length_spearman", "Labels and length", "Spearman", false},
+                 {"labelled", "Labelled", NULL, true},
+                 {"saved_by_cluster", "Saved by cluster", NULL, true}};
 
     page_tiles_begin(page);
     for (size_t i = 0; i < sizeof(tiles) / sizeof(*tiles); i++) {
@@ -47,7 +47,7 @@ static void append_tiles(struct page *page, const struct json *section)
 
         if (!isnan(x))
             page_tile(page, tiles[i].whole ? number_count(x).s : number_score(x).s, tiles[i].label,
-                      NULL);
+                      tiles[i].unit);
     }
     page_tiles_end(page);
 }

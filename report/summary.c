@@ -256,6 +256,7 @@ static void append_interval(const struct summary *s, const char *name)
 static void append_score(const struct summary *s, const char *name)
 {
     const struct json *score = json_member(s->report, name);
+    double length = number(section(s, name), "length_spearman");
 
     text_appendf(s->out, LABEL, name);
     if (!score) {
@@ -274,7 +275,8 @@ static void append_score(const struct summary *s, const char *name)
     text_append(s->out, " on ");
     words_append_count(s->out, count(score, "n"));
     text_append(s->out, " labels, length alone ");
-    append_correlation(s, number(score, "length_spearman"));
+    /* As the page has it: in tokens or bytes, whichever the labels follow more closely. */
+    append_correlation(s, isnan(length) ? number(score, "length_spearman") : length);
     if (!isnan(number(score, "auroc"))) {
         text_append(s->out, ", AUC ");
         append_correlation(s, number(score, "auroc"));
