@@ -201,8 +201,8 @@ static enum status judge(const struct run_record *record, const struct truth *tr
         st = validity_nmi(&nmi, cluster, family, clustered, err);
     if (st)
         goto out;
-    text_appendf(out, "judged by truth.jsonl, which the run never saw (%zu rows without labels)\n",
-                 m);
+    text_appendf(out,
+                 "\njudged by truth.jsonl, which the run never saw (%zu rows without labels)\n", m);
     text_appendf(out,
                  "  quality     finds damaged rows with AUC %.3f; of %zu dropped for it %zu "
                  "are damaged, %.0f %% against %.0f %% of all rows\n",

@@ -219,6 +219,20 @@ static void print_help(const struct verb *verb, const struct option_row *rows)
     text_release(&out);
 }
 
+/* A usage of several lines as one, since an error is one line. */
+static void flatten(char *line, size_t size, const char *usage)
+{
+    size_t n = 0;
+
+    for (; *usage && n + 1 < size; usage++) {
+        char c = *usage == '\n' ? ' ' : *usage;
+
+        if (c != ' ' || n == 0 || line[n - 1] != ' ')
+            line[n++] = c;
+    }
+    line[n] = '\0';
+}
+
 enum status options_parse(struct cli *cli, const struct verb *verb, const struct option_row *rows,
                           int argc, char **argv, const char **positional, size_t min, size_t max,
                           enum option_outcome *outcome, struct error *err)
@@ -249,9 +263,13 @@ enum status options_parse(struct cli *cli, const struct verb *verb, const struct
         *outcome = OPTIONS_HELP;
         return STATUS_OK;
     }
-    if (n < min)
+    if (n < min) {
+        char usage[400];
+
+        flatten(usage, sizeof(usage), verb->usage);
         return error_set(err, STATUS_INVALID, "%s: an argument is missing: saerl %s %s", verb->name,
-                         verb->name, verb->usage);
+                         verb->name, usage);
+    }
     if (n > max)
         return error_set(err, STATUS_INVALID, "%s: unexpected argument '%s'", verb->name,
                          positional[max]);

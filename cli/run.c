@@ -144,7 +144,8 @@ static enum status check_verb(struct cli *cli, const struct verb *verb, int argc
 
 const struct verb verb_run = {
     .name = "run",
-    .usage = "RECIPE [-o DIR] [--set a.b=v] [--limit N] [--dry-run] [--fresh] [--seed N]",
+    .usage = "RECIPE [-o DIR] [--set a.b=v] [--limit N] [--dry-run] [--fresh] [--seed N]\n"
+             "                 [--json]",
     .summary = "filtering run: data in, curated and ordered data out",
     .settings = recipe_schema,
     .run = run_verb,

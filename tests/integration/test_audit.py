@@ -172,6 +172,7 @@ class TextOnly(AuditCase):
     def test_usage(self):
         self.write_rows(rows(5))
         self.refuses("an argument is missing", "audit")
+        self.refuses("] [--baseline DIR]", "audit")
         self.refuses("sae.path", "audit", "data.jsonl", "--sae", "sae")
         self.refuses("sae.path", "audit", "data.jsonl", "--activations", "acts.safetensors")
         self.refuses("did you mean '--against'", "audit", "data.jsonl", "--agianst", "x")
