@@ -183,8 +183,12 @@ static void append_verdict(struct audit *audit, struct text *out)
     if (problems)
         text_appendf(out,
                      "\"not_ready\",\"sentence\":\"Not ready: %zu problem%s to solve before "
-                     "training, %zu warning%s.\"}",
-                     problems, plural(problems), warnings, plural(warnings));
+                     "training",
+                     problems, plural(problems));
+    if (problems && warnings)
+        text_appendf(out, ", %zu warning%s", warnings, plural(warnings));
+    if (problems)
+        text_append(out, ".\"}");
     else if (warnings)
         text_appendf(out,
                      "\"warnings\",\"sentence\":\"Ready with %zu warning%s: look at %s before "

@@ -305,10 +305,11 @@ static enum status find_zero_variance(struct audit *audit, const struct rewards 
         &audit->findings, FINDING_ZERO_VARIANCE, severity,
         (double)r->zero_variance / (double)audit->run->data.n,
         "GRPO learns nothing from a group whose rewards are all equal: its advantages are 0.",
-        all > never ? "Most of these are always solved: leave out the easiest "
-                      "(difficulty.window), or take harder prompts."
-                    : "Most of these are never solved: leave out the hardest (difficulty.window), "
-                      "take easier prompts or sample more rollouts of each.",
+        all > never ? "Most of these are always solved: leave out the easiest, with "
+                      "difficulty.window: [0.2, 1] for example, or take harder prompts."
+                    : "Most of these are never solved: leave out the hardest, with "
+                      "difficulty.window: [0, 0.8] for example, take easier prompts or sample more "
+                      "rollouts of each.",
         err,
         "%.0f %% of the rows with rewards have the same reward in every rollout (%zu always "
         "solved, %zu never)",

@@ -313,7 +313,7 @@ static void append_rewards(struct page *page, const struct json *rewards)
     } tiles[] = {{"zero_variance", "No variance"},
                  {"all_solved", "Always solved"},
                  {"never_solved", "Never solved"},
-                 {"in_band", "In the band"}};
+                 {"in_band", "Most to learn"}};
     double rows = member_number(rewards, "rows");
 
     if (json_type(rewards) != JSON_OBJECT)
@@ -403,7 +403,8 @@ const struct section section_difficulty = {
     .name = "difficulty",
     .title = "Difficulty",
     .about = "<p>0 is easy, 1 is hard. A sparse linear probe on the features of a sample predicts "
-             "the label that the data has: a difficulty column, or 1 minus the mean reward. The "
+             "the label that the data has: a difficulty column, or 1 minus the mean reward. It may "
+             "say a little less than 0 or more than 1, since only the order counts. The "
              "numbers here are out of fold: each sample is predicted by a probe that was fitted "
              "without it.</p>\n<p>Spearman&#39;s coefficient says how alike two orders are: 1 the "
              "same, 0 unrelated. A curriculum needs the order only, not the values.</p>\n",

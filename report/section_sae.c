@@ -242,7 +242,9 @@ static void append_lines(struct page *page, const struct json *lines)
     if (json_length(lines) == 0)
         return;
     page_fold_begin(page, "As the terminal says it", NAN);
-    text_append(&page->out, "<pre>");
+    text_append(&page->out,
+                "<p>Of the tokens that the line names, which need not be all: its shares "
+                "can differ a little from those above.</p><pre>");
     for (size_t i = 0; i < json_length(lines); i++) {
         size_t n;
         const char *s = json_string(json_element(lines, i), &n);
