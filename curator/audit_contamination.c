@@ -264,9 +264,14 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
                          share_of(s, rows),
                          "A model that is trained on these rows has seen the benchmark: its score "
                          "there measures memory.",
-                         "Leave the rows out: decontaminate.against with decontaminate.action: "
-                         "drop does. Then look where they came from, since an item that was "
-                         "rewritten shares no run of words and is not found.",
+                         s->audit->run->recipe->decontaminate.action == ACTION_DROP
+                             ? "decontaminate.action: drop leaves these rows out of what is kept. "
+                               "Look where they came from, since an item that was rewritten shares "
+                               "no run of words and is not found."
+                             : "Leave the rows out: decontaminate.against with "
+                               "decontaminate.action: drop does. Then look where they came from, "
+                               "since an item that was rewritten shares no run of words and is not "
+                               "found.",
                          err, "%zu row%s share%s text with %s: %zu of its %zu items (%.0f %%)",
                          rows, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
                          s->overlap->files[file].n,

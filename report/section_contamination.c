@@ -160,7 +160,7 @@ static void append_item(struct page *page, const struct json *hit)
     text_append(&page->out, "</div>\n");
 }
 
-static void append_hits(struct page *page, const struct json *hits, double ngram)
+static void append_hits(struct page *page, const struct json *hits, double ngram, double rows_hit)
 {
     size_t n = json_length(hits);
     bool folded = false;
@@ -168,7 +168,13 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
     if (n == 0)
         return;
     page_heading(page, "What was found, side by side");
-    text_append(&page->out, "<p>Marked are the words that both have.</p>\n");
+    text_append(&page->out, "<p>Marked are the words that both have.");
+    if (rows_hit > (double)n)
+        text_appendf(&page->out,
+                     " %s of %s rows are shown; <code>output.samples_in_report</code> "
+                     "says how many.",
+                     number_count((double)n).s, number_count(rows_hit).s);
+    text_append(&page->out, "</p>\n");
     for (size_t i = 0; i < n; i++) {
         const struct json *hit = json_element(hits, i);
         double shared = member_number(hit, "shared"), covered = member_number(hit, "covered");
@@ -210,7 +216,8 @@ static void append_hits(struct page *page, const struct json *hits, double ngram
 static void body(struct page *page, const struct json *section)
 {
     append_benchmarks(page, json_member(section, "against"));
-    append_hits(page, json_member(section, "hits"), member_number(section, "ngram"));
+    append_hits(page, json_member(section, "hits"), member_number(section, "ngram"),
+                member_number(section, "rows_hit"));
 }
 
 const struct section section_contamination = {

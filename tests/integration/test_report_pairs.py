@@ -275,6 +275,8 @@ class Contamination(Report):
                         finding["title"],
                         "6 rows share text with bench.jsonl: 6 of its 100 items (6 %)",
                     )
+                    # What the run has done is not asked for again.
+                    self.assertEqual("drop leaves these rows out" in finding["advice"], action == "drop")
                     self.assertEqual(finding["samples"][1]["note"], "item 11 of bench.jsonl, 100 % of it")
                     self.assertEqual(report["measures"]["contaminated"]["value"], 6)
                     section = report["sections"]["contamination"]

@@ -33,7 +33,7 @@ static void contamination_shows_both_texts_with_what_they_share(void **state)
 
     (void)state;
     section_page(&html, "contamination",
-                 "{\"ngram\":13,\"rows\":1,\"against\":[" BENCHMARK "],\"hits\":["
+                 "{\"ngram\":13,\"rows\":90,\"rows_hit\":60,\"against\":[" BENCHMARK "],\"hits\":["
                  "{\"sample\":{\"row\":7,\"text\":\"so: find x\"},\"benchmark\":\"math500.jsonl\","
                  "\"item\":0,\"item_text\":\"find x now\",\"shared\":1,"
                  "\"spans\":{\"sample\":[[4,10]],\"item\":[[0,6]]},\"likely_false\":true}]}");
@@ -42,6 +42,7 @@ static void contamination_shows_both_texts_with_what_they_share(void **state)
     section_holds(&html, "1 run of 13 words shared");
     section_holds(&html, "item 0");
     section_holds(&html, "likely false");
+    section_holds(&html, "1 of 60 rows are shown");
     text_release(&html);
 }
 
