@@ -264,7 +264,7 @@ static void append_map(struct page *page, const struct json *section)
     text_append(&sentence, "The larger a hexagon, the more samples; numbers and colours are the "
                            "largest clusters.");
     if (member_number(section, "clusters") > (double)coloured.n)
-        text_append(&sentence, " Grey are the others.");
+        text_append(&sentence, " Faint ones are of the others.");
     if (method)
         text_appendf(&sentence, " Axes: %.300s.", method);
     if (cells && words && !sentence.failed) {
