@@ -341,14 +341,15 @@ static enum status find_malformed(struct audit *audit, struct error *err)
 
     if (data->n_malformed == 0)
         return STATUS_OK;
-    finding =
-        findings_add(&audit->findings, FINDING_MALFORMED,
-                     severity_of(part, MALFORMED_WARNING, MALFORMED_PROBLEM), part,
-                     "They are left out, and with them whatever they were meant to teach.",
-                     "Mend what writes the file. on_error.action: quarantine keeps these rows in "
-                     "quarantine.jsonl, with the reason for each.",
-                     err, "%zu row%s could not be read (%.2g %%)", data->n_malformed,
-                     plural(data->n_malformed), 100 * part);
+    finding = findings_add(
+        &audit->findings, FINDING_MALFORMED,
+        severity_of(part, MALFORMED_WARNING, MALFORMED_PROBLEM), part,
+        "They are left out, and with them whatever they were meant to teach.",
+        "Mend what writes the file. A run goes on with on_error.action: quarantine, if "
+        "on_error.max_bad allows as many: quarantine.jsonl has the lines then, "
+        "dropped.jsonl the reason for each.",
+        err, "%zu row%s could not be read (%.2g %%)", data->n_malformed, plural(data->n_malformed),
+        100 * part);
     if (!finding)
         return STATUS_NOMEM;
     for (size_t row = 0; !st && row < data->n && finding->n_rows < FINDING_ROWS_MAX; row++) {
