@@ -402,28 +402,20 @@ static size_t other_answer(const struct section *s, size_t row)
     return NO_ROW;
 }
 
-/* Is this the first of the rows of its prompt that have an answer? */
-static bool first_answered(const struct section *s, size_t row)
-{
-    for (size_t i = s->groups.same[row]; s->groups.order[i] != row; i++) {
-        if (s->run->data.samples[s->groups.order[i]].has_answer)
-            return false;
-    }
-    return true;
-}
-
 /* Rows that are in conflict; if finding or out are given, they get the first pairs. */
 static enum status list_conflicts(const struct section *s, struct finding *finding, size_t max,
                                   struct text *out, struct error *err)
 {
+    unsigned char *told = mem_zalloc(s->run->data.n, 1); /* prompts, by their first place */
     size_t n = 0;
-    enum status st = STATUS_OK;
+    enum status st = told ? STATUS_OK : error_nomem(err);
 
     for (size_t row = 0; !st && row < s->run->data.n && n < max; row++) {
         size_t other;
 
-        if (!s->run->verdicts[row].conflicting_answer || !first_answered(s, row))
+        if (!s->run->verdicts[row].conflicting_answer || told[s->groups.same[row]])
             continue;
+        told[s->groups.same[row]] = 1;
         other = other_answer(s, row);
         if (other == NO_ROW)
             continue;
@@ -441,6 +433,7 @@ static enum status list_conflicts(const struct section *s, struct finding *findi
         }
         n++;
     }
+    mem_free(told);
     return st;
 }
 

@@ -461,6 +461,40 @@ static enum status read_line(struct dataset *data, const struct fields *fields,
     return text_check(&data->text, err);
 }
 
+/* qsort has no context argument: carry the hash along with the row. */
+struct keyed_row {
+    struct hash128 hash;
+    size_t row;
+};
+
+static int compare_keyed(const void *a, const void *b)
+{
+    const struct keyed_row *x = a, *y = b;
+
+    if (x->hash.high != y->hash.high)
+        return x->hash.high < y->hash.high ? -1 : 1;
+    if (x->hash.low != y->hash.low)
+        return x->hash.low < y->hash.low ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+enum status dataset_sort_by_prompt(const struct dataset *data, size_t *rows, size_t n,
+                                   struct error *err)
+{
+    struct keyed_row *keyed = mem_alloc(n, sizeof(*keyed));
+
+    if (!keyed)
+        return error_nomem(err);
+    for (size_t i = 0; i < n; i++)
+        keyed[i] = (struct keyed_row){data->samples[rows[i]].prompt_hash, rows[i]};
+    if (n > 0)
+        qsort(keyed, n, sizeof(*keyed), compare_keyed);
+    for (size_t i = 0; i < n; i++)
+        rows[i] = keyed[i].row;
+    mem_free(keyed);
+    return STATUS_OK;
+}
+
 static int compare_entries(const void *a, const void *b)
 {
     const struct dataset_index_entry *x = a, *y = b;

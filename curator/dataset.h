@@ -65,6 +65,11 @@ enum status dataset_forget_ids(struct dataset *data, struct error *err);
 
 const char *dataset_bytes(const struct dataset *data, struct span span);
 
+/* Sort rows [n] by the hash of their prompt, rows of one prompt by number. STATUS_NOMEM. */
+MUST_CHECK
+enum status dataset_sort_by_prompt(const struct dataset *data, size_t *rows, size_t n,
+                                   struct error *err);
+
 /* The number that is a label: "Level 5" holds one, "Level ?" none and "2 of 3" several: NaN. */
 double dataset_only_number(const char *s, size_t n);
 

@@ -1,7 +1,6 @@
 #include "curator/duplicate_groups.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 #include "base/mem.h"
 #include "curator/duplicates.h"
@@ -35,46 +34,26 @@ static void find_roots(struct duplicate_groups *groups, const struct run *run)
     }
 }
 
-/* qsort has no context argument: carry the hash along with the row. */
-struct keyed_row {
-    struct hash128 hash;
-    size_t row;
-};
-
-static int compare_keyed(const void *a, const void *b)
-{
-    const struct keyed_row *x = a, *y = b;
-
-    if (x->hash.high != y->hash.high)
-        return x->hash.high < y->hash.high ? -1 : 1;
-    if (x->hash.low != y->hash.low)
-        return x->hash.low < y->hash.low ? -1 : 1;
-    return x->row < y->row ? -1 : x->row > y->row;
-}
-
 static enum status sort_prompts(struct duplicate_groups *groups, const struct run *run,
                                 struct error *err)
 {
-    struct keyed_row *keyed = mem_alloc(run->data.n, sizeof(*keyed));
-    size_t n = 0, first = 0;
+    const struct sample *samples = run->data.samples;
+    size_t first = 0;
+    enum status st;
 
-    if (!keyed)
-        return error_nomem(err);
+    groups->n_parsed = 0;
     for (size_t row = 0; row < run->data.n; row++) {
-        if (run->data.samples[row].problem.length == 0)
-            keyed[n++] = (struct keyed_row){run->data.samples[row].prompt_hash, row};
+        if (samples[row].problem.length == 0)
+            groups->order[groups->n_parsed++] = row;
     }
-    if (n > 0)
-        qsort(keyed, n, sizeof(*keyed), compare_keyed);
-    for (size_t i = 0; i < n; i++) {
-        if (!hash128_equal(keyed[i].hash, keyed[first].hash))
+    st = dataset_sort_by_prompt(&run->data, groups->order, groups->n_parsed, err);
+    for (size_t i = 0; !st && i < groups->n_parsed; i++) {
+        if (!hash128_equal(samples[groups->order[i]].prompt_hash,
+                           samples[groups->order[first]].prompt_hash))
             first = i;
-        groups->order[i] = keyed[i].row;
-        groups->same[keyed[i].row] = first;
+        groups->same[groups->order[i]] = first;
     }
-    groups->n_parsed = n;
-    mem_free(keyed);
-    return STATUS_OK;
+    return st;
 }
 
 static uint64_t source_bit(const struct audit *audit, size_t row)

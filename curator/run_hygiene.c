@@ -2,8 +2,6 @@
  * curator/run_hygiene.c - stages that look at text alone: duplicates, and then benchmark overlap
  * (docs/method.md, section 2).
  */
-#include <stdlib.h>
-
 #include "base/mem.h"
 #include "curator/dataset.h"
 #include "curator/duplicates.h"
@@ -41,39 +39,6 @@ static void flag_conflicts(struct run *run, const size_t *rows, size_t n)
             run->verdicts[rows[i]].conflicting_answer = run->data.samples[rows[i]].has_answer;
         begin = end;
     }
-}
-
-/* qsort has no context argument: carry the hash along with the row. */
-struct keyed_row {
-    struct hash128 hash;
-    size_t row;
-};
-
-static int compare_keyed(const void *a, const void *b)
-{
-    const struct keyed_row *x = a, *y = b;
-
-    if (x->hash.high != y->hash.high)
-        return x->hash.high < y->hash.high ? -1 : 1;
-    if (x->hash.low != y->hash.low)
-        return x->hash.low < y->hash.low ? -1 : 1;
-    return x->row < y->row ? -1 : x->row > y->row;
-}
-
-static enum status find_conflicts(struct run *run, size_t *rows, size_t n, struct error *err)
-{
-    struct keyed_row *keyed = mem_alloc(n, sizeof(*keyed));
-
-    if (!keyed)
-        return error_nomem(err);
-    for (size_t i = 0; i < n; i++)
-        keyed[i] = (struct keyed_row){run->data.samples[rows[i]].prompt_hash, rows[i]};
-    qsort(keyed, n, sizeof(*keyed), compare_keyed);
-    for (size_t i = 0; i < n; i++)
-        rows[i] = keyed[i].row;
-    flag_conflicts(run, rows, n);
-    mem_free(keyed);
-    return STATUS_OK;
 }
 
 static enum status exact_duplicates(struct run *run, size_t *rows, struct error *err)
@@ -155,7 +120,7 @@ out:
 
 enum status run_hygiene(struct run *run, struct error *err)
 {
-    size_t *rows = mem_alloc(run->data.n, sizeof(*rows));
+    size_t *rows = mem_alloc(run->data.n, sizeof(*rows)), n;
     enum status st;
 
     if (!rows)
@@ -164,7 +129,10 @@ enum status run_hygiene(struct run *run, struct error *err)
         if (run->data.samples[row].problem.length)
             run_drop(run, row, STAGE_PARSE, REASON_MALFORMED);
     }
-    st = find_conflicts(run, rows, run_alive(run, rows), err);
+    n = run_alive(run, rows);
+    st = dataset_sort_by_prompt(&run->data, rows, n, err);
+    if (!st)
+        flag_conflicts(run, rows, n);
     if (!st && run->recipe->dedup.exact.enabled)
         st = exact_duplicates(run, rows, err);
     if (!st && run->recipe->dedup.near.enabled)

@@ -118,6 +118,25 @@ static void dataset_refuses_repeated_ids(void **state)
     dataset_release(&data);
 }
 
+static void dataset_sorts_rows_by_prompt(void **state)
+{
+    struct dataset data;
+    size_t rows[] = {4, 3, 2, 1, 0}, at[5];
+
+    (void)state;
+    assert_int_equal(read_rows(&data,
+                               "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n{\"prompt\":\"a\"}\n"
+                               "{\"prompt\":\"c\"}\n{\"prompt\":\"a\"}\n",
+                               "", NULL),
+                     STATUS_OK);
+    assert_int_equal(dataset_sort_by_prompt(&data, rows, 5, NULL), STATUS_OK);
+    for (size_t i = 0; i < 5; i++)
+        at[rows[i]] = i;
+    assert_int_equal(at[2], at[0] + 1);
+    assert_int_equal(at[4], at[2] + 1);
+    dataset_release(&data);
+}
+
 /* What an audit does where ids repeat: as if the field were not there. */
 static void dataset_goes_by_keys_once_ids_are_forgotten(void **state)
 {
@@ -321,6 +340,7 @@ int main(void)
         cmocka_unit_test(dataset_keys_follow_the_canonical_prompt),
         cmocka_unit_test(dataset_keeps_the_type_of_ids),
         cmocka_unit_test(dataset_refuses_repeated_ids),
+        cmocka_unit_test(dataset_sorts_rows_by_prompt),
         cmocka_unit_test(dataset_goes_by_keys_once_ids_are_forgotten),
         cmocka_unit_test(dataset_reads_labels),
         cmocka_unit_test(dataset_keeps_rewards_beside_a_column),
