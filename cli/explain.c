@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/feature_input.h"
 #include "cli/label_names.h"
+#include "curator/best.h"
 #include "curator/run_record.h"
 #include "curator/feature_view.h"
 #include "formats/json.h"
@@ -18,27 +19,6 @@
 
 #define NEIGHBOURS 5
 #define TOP_LATENTS 10
-
-struct ranked {
-    size_t index;
-    double value;
-};
-
-/* Keep the `n` largest of what comes, of equal ones the first. */
-static void rank(struct ranked *best, size_t *n, size_t max, size_t index, double value)
-{
-    size_t i = *n;
-
-    if (i == max && value <= best[max - 1].value)
-        return;
-    if (i < max)
-        ++*n;
-    else
-        i--;
-    for (; i > 0 && best[i - 1].value < value; i--)
-        best[i] = best[i - 1];
-    best[i] = (struct ranked){index, value};
-}
 
 struct explain_options {
     const char *labels; /* --labels-table, or NULL: the one of the recipe, if there is */
@@ -51,7 +31,7 @@ struct explanation {
     char *dropped;    /* its line of dropped.jsonl, or NULL */
     struct text why;  /* the same in words */
     uint64_t partner; /* the row that it was compared with, UINT64_MAX: none */
-    struct ranked latents[TOP_LATENTS], neighbours[NEIGHBOURS];
+    struct best latents[TOP_LATENTS], neighbours[NEIGHBOURS];
     size_t n_latents, n_neighbours;
     size_t d_sae;
     char *sae_hash; /* or NULL */
@@ -111,14 +91,14 @@ static enum status look_at_features(struct explanation *e, const char *dir, size
     own = csr_view_row(x, e->number);
     own_norm = sqrt(sparse_row_norm2(own));
     for (size_t i = 0; i < own.n; i++)
-        rank(e->latents, &e->n_latents, TOP_LATENTS, own.indices[i], (double)own.values[i]);
+        best_offer(e->latents, &e->n_latents, TOP_LATENTS, (double)own.values[i], own.indices[i]);
     for (size_t row = 0; row < x.rows && own_norm > 0; row++) {
         struct sparse_row other = csr_view_row(x, row);
         double norm = sqrt(sparse_row_norm2(other));
 
         if (row != e->number && norm > 0)
-            rank(e->neighbours, &e->n_neighbours, NEIGHBOURS, row,
-                 sparse_row_dot(own, other) / (own_norm * norm));
+            best_offer(e->neighbours, &e->n_neighbours, NEIGHBOURS,
+                       sparse_row_dot(own, other) / (own_norm * norm), row);
     }
 out:
     feature_input_release(&input);
@@ -170,9 +150,9 @@ static enum status print_latents(const struct explanation *e, struct text *out, 
 
     text_append(out, named && e->n_latents ? "  latents" : "  latents    ");
     for (size_t i = 0; !st && i < e->n_latents; i++) {
-        text_appendf(out, named ? "\n    %zu:%.3g" : " %zu:%.3g", e->latents[i].index,
-                     e->latents[i].value);
-        st = label_names_append(&e->names, e->latents[i].index, out, err);
+        text_appendf(out, named ? "\n    %zu:%.3g" : " %zu:%.3g", e->latents[i].item,
+                     e->latents[i].by);
+        st = label_names_append(&e->names, e->latents[i].item, out, err);
     }
     text_append(out, e->n_latents ? "\n" : " none\n");
     return st;
@@ -215,10 +195,10 @@ static enum status print_text(const struct explanation *e, const struct run_reco
     st = print_latents(e, out, err);
     text_append(out, "  neighbours (cosine)\n");
     for (size_t i = 0; i < e->n_neighbours; i++) {
-        const struct run_row *n = &record->rows[e->neighbours[i].index];
+        const struct run_row *n = &record->rows[e->neighbours[i].item];
 
-        text_appendf(out, "    %.4f  %s (row %zu), %s", e->neighbours[i].value, n->id,
-                     e->neighbours[i].index, state(n));
+        text_appendf(out, "    %.4f  %s (row %zu), %s", e->neighbours[i].by, n->id,
+                     e->neighbours[i].item, state(n));
         if (n->cluster >= 0)
             text_appendf(out, ", cluster %ld", n->cluster);
         text_append_char(out, '\n');
@@ -262,16 +242,16 @@ static enum status print_json(const struct explanation *e, const struct run_reco
         text_append(out, "null");
     text_append(out, ",\"latents\":[");
     for (size_t i = 0; !st && i < e->n_latents; i++) {
-        text_appendf(out, "%s{\"latent\":%zu,\"value\":", i ? "," : "", e->latents[i].index);
-        text_append_float(out, (float)e->latents[i].value);
-        st = label_names_append_json(&e->names, e->latents[i].index, out, err);
+        text_appendf(out, "%s{\"latent\":%zu,\"value\":", i ? "," : "", e->latents[i].item);
+        text_append_float(out, (float)e->latents[i].by);
+        st = label_names_append_json(&e->names, e->latents[i].item, out, err);
         text_append_char(out, '}');
     }
     text_append(out, "],\"neighbours\":[");
     for (size_t i = 0; i < e->n_neighbours; i++) {
         text_appendf(out, "%s{\"row\":%zu,\"id\":%s,\"cosine\":", i ? "," : "",
-                     e->neighbours[i].index, record->rows[e->neighbours[i].index].id);
-        text_append_double(out, e->neighbours[i].value);
+                     e->neighbours[i].item, record->rows[e->neighbours[i].item].id);
+        text_append_double(out, e->neighbours[i].by);
         text_append_char(out, '}');
     }
     text_append(out, "]}\n");

@@ -56,6 +56,20 @@ static bool member_key(const struct json *row, uint64_t *key)
     return true;
 }
 
+static bool has_flag(const struct json *row, const char *flag)
+{
+    const struct json *flags = json_member(row, "flags");
+
+    for (size_t i = 0; i < json_length(flags); i++) {
+        size_t n;
+        const char *s = json_string(json_element(flags, i), &n);
+
+        if (s && strcmp(s, flag) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum status read_row(struct run_row *row, const struct json *json, struct error *err)
 {
     struct text id = {0};
@@ -63,7 +77,7 @@ static enum status read_row(struct run_row *row, const struct json *json, struct
 
     *row = (struct run_row){
         .kept = json_bool(json_member(json, "kept")),
-        .conflicting_answer = json_length(json_member(json, "flags")) > 0,
+        .conflicting_answer = has_flag(json, "conflicting_answer"),
         .quality = json_double(json_member(json, "quality")),
         .difficulty = json_double(json_member(json, "difficulty")),
         .cluster = member_long(json, "cluster"),
