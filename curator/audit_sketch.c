@@ -13,6 +13,7 @@
 #include "curator/comparison.h"
 #include "curator/feature_view.h"
 #include "curator/histogram.h"
+#include "curator/latent_tally.h"
 
 static_assert(SKETCH_SOURCES_MAX == AUDIT_SOURCES_MAX, "a sketch holds what an audit tells");
 
@@ -72,10 +73,15 @@ static double recon(const struct audit *audit, size_t row)
 static double active_latents(const struct audit *audit, size_t row)
 {
     const struct run *run = audit->run;
+    struct sparse_row r;
+    size_t active = 0;
 
     if (!run->features.d_sae || !run->has_vector[row])
         return NAN;
-    return (double)(run->features.indptr[row + 1] - run->features.indptr[row]);
+    r = csr_view_row(feature_view(&run->features), row);
+    for (size_t i = 0; i < r.n; i++)
+        active += r.values[i] != 0;
+    return (double)active;
 }
 
 /* What makes the values of two models two different things: a hash of the probe, or the name of a
@@ -208,13 +214,9 @@ static int compare_latents(const void *a, const void *b)
     return x->latent < y->latent ? -1 : x->latent > y->latent;
 }
 
-static void append_counts(const struct run *run, const struct latent_count *counts, size_t n,
-                          struct text *out)
+static void append_counts(const struct run *run, size_t rows, const struct latent_count *counts,
+                          size_t n, struct text *out)
 {
-    size_t rows = 0;
-
-    for (size_t row = 0; row < run->data.n; row++)
-        rows += run->has_vector[row];
     text_appendf(out, ",\"latents\":{\"rows\":%zu,\"d_sae\":%zu", rows, run->features.d_sae);
     audit_member_text(out, "sae_hash", run->features.sae_hash);
     text_append(out, ",\"latent\":[");
@@ -229,34 +231,35 @@ static void append_counts(const struct run *run, const struct latent_count *coun
 /* How many samples have each latent, for those that most have, by number. */
 static enum status append_latents(const struct run *run, struct text *out, struct error *err)
 {
-    struct csr_view x;
+    struct latent_tally tally;
     struct latent_count *counts;
     size_t n = 0;
+    enum status st;
 
     if (run->features.d_sae == 0) {
         text_append(out, ",\"latents\":null");
         return STATUS_OK;
     }
-    counts = mem_alloc(run->features.d_sae, sizeof(*counts));
-    if (!counts)
-        return error_nomem(err);
-    for (uint32_t i = 0; i < run->features.d_sae; i++)
-        counts[i] = (struct latent_count){.latent = i};
-    x = feature_view(&run->features);
-    for (size_t row = 0; row < x.rows; row++) {
-        struct sparse_row r = csr_view_row(x, row);
-
-        for (size_t i = 0; run->has_vector[row] && i < r.n; i++)
-            counts[r.indices[i]].count++;
+    st = latent_tally_init(&tally, feature_view(&run->features), run->has_vector, err);
+    if (st)
+        return st;
+    counts = mem_alloc(tally.d_sae, sizeof(*counts));
+    for (uint32_t i = 0; counts && i < tally.d_sae; i++) {
+        if (tally.samples[i] > 0)
+            counts[n++] = (struct latent_count){i, tally.samples[i]};
     }
-    qsort(counts, run->features.d_sae, sizeof(*counts), compare_counts);
-    while (n < run->features.d_sae && n < SKETCH_LATENTS_MAX && counts[n].count > 0)
-        n++;
-    if (n > 0)
+    if (n > SKETCH_LATENTS_MAX) {
+        qsort(counts, n, sizeof(*counts), compare_counts);
+        n = SKETCH_LATENTS_MAX;
         qsort(counts, n, sizeof(*counts), compare_latents);
-    append_counts(run, counts, n, out);
+    }
+    if (counts)
+        append_counts(run, tally.rows, counts, n, out);
+    else
+        st = error_nomem(err);
     mem_free(counts);
-    return STATUS_OK;
+    latent_tally_release(&tally);
+    return st;
 }
 
 enum status audit_sketch(struct audit *audit, struct text *out, struct error *err)

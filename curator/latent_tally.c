@@ -1,9 +1,9 @@
 #include "curator/latent_tally.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "base/mem.h"
+#include "curator/histogram.h"
 
 void latent_tally_release(struct latent_tally *tally)
 {
@@ -14,33 +14,22 @@ void latent_tally_release(struct latent_tally *tally)
     *tally = (struct latent_tally){0};
 }
 
-static int compare_counts(const void *a, const void *b)
-{
-    const uint32_t *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
 static enum status find_median(struct latent_tally *tally, const unsigned char *has_vector,
                                size_t n, struct error *err)
 {
-    uint32_t *sorted = mem_alloc(tally->rows, sizeof(*sorted));
-    size_t m = 0, half = tally->rows / 2;
+    double *active = mem_alloc(n, sizeof(*active)), *sorted = NULL;
+    size_t n_sorted = 0;
+    enum status st = active ? STATUS_OK : error_nomem(err);
 
-    tally->active_median = (double)NAN;
-    if (!sorted)
-        return error_nomem(err);
-    for (size_t row = 0; row < n; row++) {
-        if (has_vector[row])
-            sorted[m++] = tally->active[row];
-    }
-    if (m > 0) {
-        qsort(sorted, m, sizeof(*sorted), compare_counts);
-        tally->active_median =
-            m % 2 ? sorted[half] : ((double)sorted[half - 1] + (double)sorted[half]) / 2;
-    }
+    for (size_t row = 0; !st && row < n; row++)
+        active[row] = has_vector[row] ? tally->active[row] : (double)NAN;
+    if (!st)
+        st = quantiles_sort(&sorted, &n_sorted, active, n, err);
+    if (!st)
+        tally->active_median = quantile(sorted, n_sorted, 0.5);
+    mem_free(active);
     mem_free(sorted);
-    return STATUS_OK;
+    return st;
 }
 
 static void add_rows(struct latent_tally *tally, struct csr_view x, const unsigned char *has_vector)

@@ -115,20 +115,22 @@ static void latents_count_samples(void **state)
 
     (void)state;
     audit_sample_init(&sample, 16, 4);
-    sample.run.has_vector[2] = 0; /* has latents 0 and 3 */
+    sample.run.has_vector[2] = 0;      /* has latents 0 and 3 */
+    sample.run.features.values[0] = 0; /* stored, but not active: latent 0 of row 0 */
     root = audit_sample_print(&sample, audit_sketch);
     assert_true(audit_sample_number(root, "latents.rows") == 15);
     assert_true(audit_sample_number(root, "latents.d_sae") == 8);
     audit_sample_is_text(root, "latents.sae_hash", "00112233445566778899aabbccddeeff");
     assert_int_equal(json_length(audit_sample_at(root, "latents.latent")), 8);
     for (int i = 0; i < 8; i++) {
-        static const double counts[] = {15, 3, 3, 1, 2, 2, 2, 2};
+        static const double counts[] = {14, 3, 3, 1, 2, 2, 2, 2};
 
         assert_true(json_double(json_element(audit_sample_at(root, "latents.latent"), (size_t)i)) ==
                     i);
         assert_true(json_double(json_element(audit_sample_at(root, "latents.count"), (size_t)i)) ==
                     counts[i]);
     }
+    assert_true(audit_sample_number(distribution(root, "active_latents"), "quantiles.0") == 1);
     json_free(root);
     audit_sample_release(&sample);
 }
