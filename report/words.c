@@ -11,19 +11,19 @@
 struct entry {
     const char *name;   /* in the JSON */
     const char *words;  /* for a person */
-    const char *second; /* plural, or help */
+    const char *second; /* plural, or NULL */
 };
 
 static const struct entry stages[] = {
-    {"parse", "malformed rows", "rows that are not JSON or have no prompt"},
-    {"exact_duplicates", "exact duplicates", "prompts that a row before has word for word"},
-    {"near_duplicates", "near duplicates", "prompts that are almost those of a row before"},
-    {"decontaminate", "contamination", "prompts that share a run of words with a benchmark"},
-    {"encode", "no vector", "rows without usable activations"},
-    {"sae_duplicates", "SAE duplicates", "rows whose features are almost those of a row before"},
-    {"quality", "quality", "rows with a quality score below the threshold"},
-    {"window", "difficulty window", "rows that are too easy or too hard"},
-    {"plan", "kept", "rows that reach the batches"},
+    {"parse", "malformed rows", NULL},
+    {"exact_duplicates", "exact duplicates", NULL},
+    {"near_duplicates", "near duplicates", NULL},
+    {"decontaminate", "contamination", NULL},
+    {"encode", "no vector", NULL},
+    {"sae_duplicates", "SAE duplicates", NULL},
+    {"quality", "quality", NULL},
+    {"window", "difficulty window", NULL},
+    {"plan", "kept", NULL},
     {NULL, NULL, NULL},
 };
 
@@ -75,13 +75,6 @@ static const char *words(const struct entry *table, const char *name)
 const char *words_stage(const char *stage)
 {
     return words(stages, stage);
-}
-
-const char *words_stage_help(const char *stage)
-{
-    const struct entry *entry = find(stages, stage);
-
-    return entry ? entry->second : "";
 }
 
 const char *words_reason(const char *reason)

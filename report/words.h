@@ -18,9 +18,6 @@ struct json;
 /* "near duplicates", of stage "near_duplicates". */
 const char *words_stage(const char *stage);
 
-/* What the stage leaves out, a sentence without full stop; "" where not known. */
-const char *words_stage_help(const char *stage);
-
 /* "near duplicate", of reason "near_duplicate"; several: "near duplicates". */
 const char *words_reason(const char *reason);
 const char *words_reasons(const char *reason);

@@ -68,7 +68,6 @@ static void unknown_names_stand_for_themselves(void **state)
 {
     (void)state;
     assert_string_equal(words_stage("of_tomorrow"), "of_tomorrow");
-    assert_string_equal(words_stage_help("of_tomorrow"), "");
     assert_string_equal(words_reason("near_duplicate"), "near duplicate");
     assert_string_equal(words_reasons("near_duplicate"), "near duplicates");
     assert_string_equal(words_reasons("of_tomorrow"), "of_tomorrow");
