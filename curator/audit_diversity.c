@@ -266,11 +266,6 @@ static enum status robust(double *median, double *scale, const double *values, s
     return st;
 }
 
-static double median_of_range(const struct error_of *sorted, size_t n)
-{
-    return n % 2 ? sorted[n / 2].value : (sorted[n / 2 - 1].value + sorted[n / 2].value) / 2;
-}
-
 static bool is_garbage(const struct diversity *d, uint32_t cluster)
 {
     const struct cluster_size *c = &d->sizes[cluster];
@@ -344,12 +339,14 @@ static enum status find_odd_errors(struct diversity *d, struct error *err)
         goto out;
     d->recon_median = exp(median);
     qsort(errors, n, sizeof(*errors), compare_errors);
+    for (size_t i = 0; i < n; i++)
+        logs[i] = errors[i].value;
     for (size_t begin = 0, end; begin < n; begin = end) {
         double z, of;
 
         for (end = begin; end < n && errors[end].cluster == errors[begin].cluster; end++)
             continue;
-        of = median_of_range(errors + begin, end - begin);
+        of = quantile(logs + begin, end - begin, 0.5);
         z = scale > 0 ? (of - median) / scale : 0;
         if (end - begin >= ODD_ROWS_MIN && z > ODD_Z && of - median > log(odd_ratio))
             note_odd(d, (struct odd){errors[begin].cluster, exp(of)});

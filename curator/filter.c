@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "curator/histogram.h"
 
 const char *const quality_rule_names[] = {"keep_top", "min_score", "mean_minus_std", NULL};
 
@@ -114,21 +115,6 @@ enum status filter_quality(unsigned char *drop, double *threshold, const double 
     cap_clusters(drop, ranked, n, config->max_drop_per_cluster);
     mem_free(ranked);
     return STATUS_OK;
-}
-
-/* NumPy's default quantile, its two-sided interpolation included: the same bits. */
-static double quantile(const double *sorted, size_t n, double q)
-{
-    double at = (double)(n - 1) * q;
-    size_t i = (size_t)floor(at);
-    double t = at - floor(at);
-    double a, b;
-
-    if (i >= n - 1)
-        return sorted[n - 1];
-    a = sorted[i];
-    b = sorted[i + 1];
-    return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
 }
 
 enum status filter_window(unsigned char *drop, double bounds[2], const double *difficulties,

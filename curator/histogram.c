@@ -181,15 +181,16 @@ enum status quantiles_sort(double **sorted, size_t *n_sorted, const double *valu
 
 double quantile(const double *sorted, size_t n, double q)
 {
-    double at, below;
-    size_t i;
+    double at = n ? (double)(n - 1) * q : 0, t = at - floor(at), a, b;
+    size_t i = (size_t)floor(at);
 
     if (n == 0)
         return NAN;
-    at = q * (double)(n - 1);
-    below = floor(at);
-    i = (size_t)below;
-    return i + 1 >= n ? sorted[n - 1] : sorted[i] + (at - below) * (sorted[i + 1] - sorted[i]);
+    if (i >= n - 1)
+        return sorted[n - 1];
+    a = sorted[i];
+    b = sorted[i + 1];
+    return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t);
 }
 
 void quantiles_print(const double *sorted, size_t n, size_t count, struct text *out)

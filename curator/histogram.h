@@ -48,7 +48,8 @@ MUST_CHECK
 enum status quantiles_sort(double **sorted, size_t *n_sorted, const double *values, size_t n,
                            struct error *err);
 
-/* Linear interpolation between order statistics (R's type 7); NaN without values. q in [0, 1]. */
+/* Linear interpolation between order statistics (R's type 7), the same bits as NumPy's default; NaN
+ * without values. q in [0, 1]. */
 double quantile(const double *sorted, size_t n, double q);
 
 /* "[..]" of `count` >= 2 quantiles at equal steps from 0 to 1. */

@@ -13,25 +13,18 @@
 #define Z_BOUND 2.33
 #define NEXT_TO_NONE 0.2
 
-static double standard_error(double rho, size_t n)
-{
-    return sqrt((1 + rho * rho / 2) / ((double)n - 3));
-}
-
 /* `bound` is what counts as next to none. */
 static enum relation relation_below(double rho, size_t n, double bound)
 {
-    double r = isnan(rho) ? 0 : rho, se, at;
+    double r = isnan(rho) ? 0 : rho, there[2], possible[2];
 
-    if (n < 4)
-        return RELATION_UNKNOWN;
-    se = standard_error(r, n);
-    at = atanh(r);
-    if (at > Z_THERE * se)
+    metrics_spearman_interval(there, r, n, Z_THERE);
+    metrics_spearman_interval(possible, r, n, Z_BOUND);
+    if (there[0] > 0)
         return RELATION_THERE;
-    if (at + Z_BOUND * se >= atanh(bound))
+    if (!(possible[1] < bound)) /* NaN with few prompts, too */
         return RELATION_UNKNOWN;
-    return at < Z_BOUND * se ? RELATION_NONE : RELATION_WEAK;
+    return possible[0] < 0 ? RELATION_NONE : RELATION_WEAK;
 }
 
 enum relation relation_of(double rho, size_t n)
