@@ -26,7 +26,6 @@ static enum status write_file(const char *dir, const struct demo_file *file, int
     size_t n = (size_t)(file->end - file->begin);
     char *path = text_format("%s/%s", dir, file->path);
     struct hash128 found;
-    char *slash;
     enum status st;
 
     if (!path)
@@ -39,10 +38,7 @@ static enum status write_file(const char *dir, const struct demo_file *file, int
         mem_free(path);
         return st;
     }
-    slash = strrchr(path, '/');
-    *slash = '\0';
-    st = directory_make(path, err);
-    *slash = '/';
+    st = directory_make_parent(path, err);
     if (!st)
         st = atomic_file_write_all(path, file->begin, n, err);
     mem_free(path);

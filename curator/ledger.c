@@ -294,23 +294,10 @@ enum status ledger_draw_lineage(uint64_t *lineage, struct error *err)
 
 static enum status make_folder(const char *dir, struct error *err)
 {
-    char *parent = mem_strdup(dir);
-    enum status status = STATUS_OK;
-    char *slash;
+    enum status status = directory_make_parent(dir, err);
 
-    if (!parent)
-        return error_nomem(err);
-    for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--)
-        parent[n - 1] = '\0';
-    slash = strrchr(parent, '/');
-    if (slash && slash != parent) {
-        *slash = '\0';
-        status = directory_make(parent, err);
-        *slash = '/';
-    }
-    if (!status && mkdir(parent, 0700) != 0 && errno != EEXIST && access(parent, F_OK) != 0)
-        status = error_set(err, STATUS_IO, "%s: %s", parent, strerror(errno));
-    mem_free(parent);
+    if (!status && mkdir(dir, 0700) != 0 && errno != EEXIST && access(dir, F_OK) != 0)
+        status = error_set(err, STATUS_IO, "%s: %s", dir, strerror(errno));
     return status;
 }
 

@@ -67,22 +67,11 @@ static void opening_release(struct opening *o)
 
 static enum status make_state(const char *state, struct error *err)
 {
-    char *parent = mem_strdup(state);
-    char *slash = parent ? strrchr(parent, '/') : NULL;
-    enum status st = parent ? STATUS_OK : error_nomem(err);
+    enum status st = directory_make_parent(state, err);
 
-    while (slash && slash > parent && slash[1] == '\0') { /* "state/" */
-        *slash = '\0';
-        slash = strrchr(parent, '/');
-    }
-    if (slash && slash > parent) {
-        *slash = '\0';
-        st = directory_make(parent, err);
-    }
     /* It holds what the data set holds: not for others to read. */
     if (!st && mkdir(state, 0700) != 0 && errno != EEXIST)
         st = error_set(err, STATUS_IO, "%s: %s", state, strerror(errno));
-    mem_free(parent);
     return st;
 }
 

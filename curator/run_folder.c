@@ -339,23 +339,6 @@ out:
     return st;
 }
 
-static enum status make_parent(const char *path, struct error *err)
-{
-    char *parent = mem_strdup(path);
-    char *slash;
-    enum status st = STATUS_OK;
-
-    if (!parent)
-        return error_nomem(err);
-    slash = strrchr(parent, '/');
-    if (slash && slash != parent) {
-        *slash = '\0';
-        st = directory_make(parent, err);
-    }
-    mem_free(parent);
-    return st;
-}
-
 static enum status remove_stages(const char *dir, struct error *err)
 {
     char *stages = text_format("%s/.stages", dir);
@@ -391,7 +374,7 @@ enum status run_folder_open(struct run_folder *folder, enum run_folder_state *st
         st = error_nomem(err);
         goto out;
     }
-    st = make_parent(folder->path, err);
+    st = directory_make_parent(folder->path, err);
     if (!st)
         st = take_lock(folder, err);
     if (!st)

@@ -245,6 +245,26 @@ enum status directory_make(const char *path, struct error *err)
     return st;
 }
 
+enum status directory_make_parent(const char *path, struct error *err)
+{
+    size_t n = strlen(path);
+    char *parent;
+    enum status st;
+
+    while (n > 0 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    if (n <= 1) /* "name" and "/name" */
+        return STATUS_OK;
+    parent = mem_strndup(path, n - 1);
+    if (!parent)
+        return error_nomem(err);
+    st = directory_make(parent, err);
+    mem_free(parent);
+    return st;
+}
+
 /* Returns an errno. Entries are reached through descriptors, so that nobody can swap a directory
  * for a link under us. */
 static int remove_at(int parent, const char *name, int depth)

@@ -46,6 +46,10 @@ enum status directory_sync(const char *path, struct error *err);
 MUST_CHECK
 enum status directory_make(const char *path, struct error *err);
 
+/* The same of the directory that `path` is in, whether that ends in slashes or not. */
+MUST_CHECK
+enum status directory_make_parent(const char *path, struct error *err);
+
 /* rm -r, not following links; absent is fine. At most 64 levels deep. */
 MUST_CHECK
 enum status directory_remove(const char *path, struct error *err);

@@ -113,23 +113,6 @@ static enum status write_into(const char *folder, const struct text *html, const
     return st ? st : directory_sync(folder, err);
 }
 
-static enum status make_parent(const char *path, struct error *err)
-{
-    char *parent = mem_strdup(path);
-    enum status st = STATUS_OK;
-    char *slash;
-
-    if (!parent)
-        return error_nomem(err);
-    slash = strrchr(parent, '/');
-    if (slash && slash != parent) {
-        *slash = '\0';
-        st = directory_make(parent, err);
-    }
-    mem_free(parent);
-    return st;
-}
-
 /* `aside` takes the place of `path`. False where the file system cannot do that. */
 static bool exchange(const char *aside, const char *path)
 {
@@ -141,7 +124,7 @@ static enum status write_aside(const char *path, const struct text *html, const 
                                struct error *err)
 {
     char *aside = text_format("%s.tmp-%ld", path, (long)getpid());
-    enum status st = aside ? make_parent(path, err) : error_nomem(err);
+    enum status st = aside ? directory_make_parent(path, err) : error_nomem(err);
 
     if (!st) /* of a process that died and had our number */
         st = directory_remove(aside, err);

@@ -144,6 +144,20 @@ static void atomic_file_survives_failing_allocation(void **state)
     assert_true(n > 3);
 }
 
+static void only_the_parent_is_made(void **state)
+{
+    (void)state;
+    assert_int_equal(directory_make_parent(scratch_path("parents/parent/file"), NULL), STATUS_OK);
+    assert_int_equal(access(scratch_path("parents/parent"), F_OK), 0);
+    assert_int_equal(access(scratch_path("parents/parent/file"), F_OK), -1);
+    assert_int_equal(directory_make_parent(scratch_path("parents/slashes/folder//"), NULL),
+                     STATUS_OK);
+    assert_int_equal(access(scratch_path("parents/slashes"), F_OK), 0);
+    assert_int_equal(access(scratch_path("parents/slashes/folder"), F_OK), -1);
+    assert_int_equal(directory_make_parent("name", NULL), STATUS_OK);
+    assert_int_equal(directory_make_parent("/name", NULL), STATUS_OK);
+}
+
 static void directories_are_made_and_removed(void **state)
 {
     const char *root = scratch_path("tree");
@@ -181,6 +195,7 @@ int main(void)
         cmocka_unit_test(atomic_file_follows_links_and_spares_devices),
         cmocka_unit_test(atomic_file_reports_a_full_disk),
         cmocka_unit_test(atomic_file_survives_failing_allocation),
+        cmocka_unit_test(only_the_parent_is_made),
         cmocka_unit_test(directories_are_made_and_removed),
     };
 
