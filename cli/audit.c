@@ -120,8 +120,9 @@ static enum status apply_gate(const struct cli *cli, const struct gate *gate,
         error_wrap(err, st, "--fail-on");
     if (hit) {
         log_lines(&cli->log, LOG_ERROR, "gate", text_string(&lines));
-        st = error_set(err, STATUS_GATE, "--fail-on '%s' is true of this data set: see %s/%s",
-                       options->fail_on, options->output, "report.html");
+        st = error_set(err, STATUS_GATE,
+                       "--fail-on '%s' is true of this data set: see %s/report.html",
+                       options->fail_on, options->output);
     }
     json_free(root);
     text_release(&lines);

@@ -268,16 +268,6 @@ struct pair {
     double similarity;
 };
 
-static enum status compare_prompts(double *jaccard, const struct run *run, size_t a, size_t b,
-                                   struct error *err)
-{
-    struct span x = run->data.samples[a].prompt, y = run->data.samples[b].prompt;
-
-    return duplicates_jaccard(jaccard, (struct text_view){dataset_bytes(&run->data, x), x.length},
-                              (struct text_view){dataset_bytes(&run->data, y), y.length},
-                              run->recipe->dedup.near.shingle, err);
-}
-
 /*
  * Near duplicates hang together as a chain may: of the first few, one that is like the row that
  * stays, and not the same words. Where there is none, a row beside the one it is most like.
@@ -292,7 +282,9 @@ static enum status choose_near(struct pair *pair, const struct section *s,
     for (size_t i = 0; i < group->n_tries; i++) {
         size_t row = group->tries[i], kept = s->run->verdicts[row].partner;
         double jaccard;
-        enum status st = compare_prompts(&jaccard, s->run, kept, row, err);
+        enum status st =
+            duplicates_jaccard(&jaccard, run_prompt(s->run, kept), run_prompt(s->run, row),
+                               s->run->recipe->dedup.near.shingle, err);
 
         if (st)
             return st;

@@ -75,14 +75,12 @@ static bool like_its_first(const struct run *run, size_t row, size_t *n_checks, 
                            enum status *st)
 {
     const struct recipe *recipe = run->recipe;
-    struct span a = run->data.samples[row].prompt;
-    struct span b = run->data.samples[run->verdicts[row].partner].prompt;
     double jaccard = 0;
 
     if (++*n_checks > CHECKS_MAX)
         return false;
-    *st = duplicates_jaccard(&jaccard, (struct text_view){dataset_bytes(&run->data, a), a.length},
-                             (struct text_view){dataset_bytes(&run->data, b), b.length},
+    *st = duplicates_jaccard(&jaccard, run_prompt(run, row),
+                             run_prompt(run, run->verdicts[row].partner),
                              recipe->dedup.near.shingle, err);
     return jaccard >= recipe->dedup.near.jaccard;
 }

@@ -36,6 +36,13 @@ void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason)
                           .low_quality = v->low_quality};
 }
 
+struct text_view run_prompt(const struct run *run, size_t row)
+{
+    struct span prompt = run->data.samples[row].prompt;
+
+    return (struct text_view){dataset_bytes(&run->data, prompt), prompt.length};
+}
+
 size_t run_alive(const struct run *run, size_t *rows)
 {
     size_t n = 0;

@@ -160,6 +160,9 @@ struct run {
  */
 void run_drop(struct run *run, size_t row, enum stage stage, enum reason reason);
 
+/* The canonical prompt of a row (curator/dataset.h). */
+struct text_view run_prompt(const struct run *run, size_t row);
+
 /* Rows still alive, ascending, into rows [data.n]; returns how many. */
 size_t run_alive(const struct run *run, size_t *rows);
 

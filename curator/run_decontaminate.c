@@ -35,13 +35,6 @@ struct decontamination {
     size_t *shared;     /* [n] runs that are shared with any */
 };
 
-static struct text_view prompt_of(const struct run *run, size_t row)
-{
-    struct span prompt = run->data.samples[row].prompt;
-
-    return (struct text_view){dataset_bytes(&run->data, prompt), prompt.length};
-}
-
 static enum status add_item(struct benchmark_overlap *overlap, struct benchmark_index *index,
                             struct text_view text, struct error *err)
 {
@@ -123,7 +116,7 @@ static enum status match_rows(void *context, unsigned worker, size_t begin, size
 
     (void)worker;
     for (size_t i = begin; !st && i < end; i++)
-        st = benchmark_index_match(d->index, prompt_of(d->run, d->rows[i]), &d->items[i],
+        st = benchmark_index_match(d->index, run_prompt(d->run, d->rows[i]), &d->items[i],
                                    &d->shared[i], err);
     return st;
 }
@@ -165,7 +158,7 @@ static enum status judge_rows(struct decontamination *d, size_t n, struct error 
 
     for (size_t i = 0; !st && i < n; i++) {
         if (d->items[i] != DUPLICATE_NONE)
-            st = benchmark_index_count(d->index, prompt_of(run, d->rows[i]), err);
+            st = benchmark_index_count(d->index, run_prompt(run, d->rows[i]), err);
     }
     for (size_t i = 0; !st && i < n; i++) {
         struct verdict *v = &run->verdicts[d->rows[i]];
@@ -173,7 +166,7 @@ static enum status judge_rows(struct decontamination *d, size_t n, struct error 
 
         if (d->items[i] == DUPLICATE_NONE)
             continue;
-        st = benchmark_index_judge(d->index, prompt_of(run, d->rows[i]), n, &hits, err);
+        st = benchmark_index_judge(d->index, run_prompt(run, d->rows[i]), n, &hits, err);
         if (!st)
             st = keep_hits(&run->overlap, d->rows[i], &hits, &file, err);
         if (st)

@@ -7,13 +7,6 @@
 #include "curator/duplicates.h"
 #include "curator/run.h"
 
-static struct text_view prompt_of(const struct run *run, size_t row)
-{
-    struct span prompt = run->data.samples[row].prompt;
-
-    return (struct text_view){dataset_bytes(&run->data, prompt), prompt.length};
-}
-
 /* Rows that agree in prompt and differ in answer: `rows` [n] is sorted by (prompt hash, row). */
 static void flag_conflicts(struct run *run, const size_t *rows, size_t n)
 {
@@ -96,7 +89,7 @@ static enum status near_duplicates(struct run *run, size_t *rows, struct error *
         goto out;
     }
     for (size_t i = 0; i < n; i++)
-        texts[i] = prompt_of(run, rows[i]);
+        texts[i] = run_prompt(run, rows[i]);
     st = duplicates_near(partner, nearest, similarity, texts, n, &config, run->workers, err);
     for (size_t i = 0; !st && i < n; i++) {
         struct verdict *v = &run->verdicts[rows[i]];

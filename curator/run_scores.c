@@ -104,41 +104,46 @@ static enum status fit(struct run *run, void *context, struct error *err)
 }
 
 /* "NAME.probe.safetensors", and beside it what the probe said of rows it had not seen. */
+static enum status stage_paths(char *paths[2], const struct run *run, const char *name,
+                               struct error *err)
+{
+    static const char *const kinds[2] = {"probe", "predictions"};
+    char file[64];
+
+    for (int i = 0; i < 2; i++) {
+        snprintf(file, sizeof(file), "%s.%s.safetensors", name, kinds[i]);
+        paths[i] = run_folder_stage(run->folder, file);
+    }
+    return paths[0] && paths[1] ? STATUS_OK : error_nomem(err);
+}
+
 static enum status save(struct run *run, void *context, struct error *err)
 {
     const struct fitting *fitting = context;
-    char name[64];
-    char *probe, *predictions;
-    enum status st;
+    char *paths[2];
+    enum status st = stage_paths(paths, run, fitting->request->name, err);
 
-    snprintf(name, sizeof(name), "%s.probe.safetensors", fitting->request->name);
-    probe = run_folder_stage(run->folder, name);
-    snprintf(name, sizeof(name), "%s.predictions.safetensors", fitting->request->name);
-    predictions = run_folder_stage(run->folder, name);
-    st = probe && predictions ? probe_save(&fitting->score->probe, probe, err) : error_nomem(err);
     if (!st)
-        st = labels_save_predictions(fitting->score->unseen, run->data.n, predictions, err);
-    mem_free(probe);
-    mem_free(predictions);
+        st = probe_save(&fitting->score->probe, paths[0], err);
+    if (!st)
+        st = labels_save_predictions(fitting->score->unseen, run->data.n, paths[1], err);
+    mem_free(paths[0]);
+    mem_free(paths[1]);
     return st;
 }
 
 static enum status load(struct run *run, void *context, struct error *err)
 {
     const struct fitting *fitting = context;
-    char name[64];
-    char *probe, *predictions;
-    enum status st;
+    char *paths[2];
+    enum status st = stage_paths(paths, run, fitting->request->name, err);
 
-    snprintf(name, sizeof(name), "%s.probe.safetensors", fitting->request->name);
-    probe = run_folder_stage(run->folder, name);
-    snprintf(name, sizeof(name), "%s.predictions.safetensors", fitting->request->name);
-    predictions = run_folder_stage(run->folder, name);
-    st = probe && predictions ? probe_load(&fitting->score->probe, probe, err) : error_nomem(err);
     if (!st)
-        st = labels_load_predictions(fitting->score->unseen, run->data.n, predictions, err);
-    mem_free(probe);
-    mem_free(predictions);
+        st = probe_load(&fitting->score->probe, paths[0], err);
+    if (!st)
+        st = labels_load_predictions(fitting->score->unseen, run->data.n, paths[1], err);
+    mem_free(paths[0]);
+    mem_free(paths[1]);
     return st;
 }
 
