@@ -89,8 +89,12 @@ static enum status find_drift(struct audit *audit, const struct comparison *c, s
         insert(list, &n, "sources", c->sources.psi, c->sources.limit);
     if (n == 0)
         return STATUS_OK;
-    for (size_t i = 0; i < n && i < NAMED_MAX; i++)
-        text_appendf(&names, "%s%s %.2f", i ? ", " : "", list[i].name, list[i].psi);
+    for (size_t i = 0; i < n && i < NAMED_MAX; i++) {
+        text_append(&names, i ? ", " : "");
+        for (const char *s = list[i].name; *s; s++)
+            text_append_char(&names, *s == '_' ? ' ' : *s);
+        text_appendf(&names, " %.2f", list[i].psi);
+    }
     if (n > NAMED_MAX)
         text_appendf(&names, " and %zu more", n - NAMED_MAX);
     st = text_check(&names, err);

@@ -264,7 +264,7 @@ class Baseline(SaerlCase):
                 with self.subTest(n=n, name=name):
                     report = self.pool(n, 2, "other", "--baseline", "base", plant=plant)
                     (finding,) = self.drift(report)
-                    self.assertRegex(finding["title"], "by PSI: %s [\\d.]+$" % name)
+                    self.assertRegex(finding["title"], "by PSI: %s [\\d.]+$" % name.replace("_", " "))
 
 
 if __name__ == "__main__":
