@@ -62,22 +62,15 @@ static void name_files(struct section *s)
     }
 }
 
-/* Not likely false; then by what is covered; then by file or row, in order. */
-static int compare_hits(const struct benchmark_hit *a, const struct benchmark_hit *b)
-{
-    if (a->likely_false != b->likely_false)
-        return a->likely_false ? 1 : -1;
-    if (a->covered > b->covered || a->covered < b->covered)
-        return a->covered > b->covered ? -1 : 1;
-    return 0;
-}
-
 static int compare_row_hits(const void *pa, const void *pb)
 {
     const struct row_hit *a = pa, *b = pb;
-    int order = compare_hits(&a->hit, &b->hit);
 
-    return order ? order : (a->row > b->row) - (a->row < b->row);
+    if (benchmark_hit_stronger(&a->hit, &b->hit))
+        return -1;
+    if (benchmark_hit_stronger(&b->hit, &a->hit))
+        return 1;
+    return (a->row > b->row) - (a->row < b->row);
 }
 
 static enum status tally_hits(struct section *s, struct error *err)
@@ -107,7 +100,7 @@ static enum status tally_hits(struct section *s, struct error *err)
         }
         if (i == 0 || overlap->hits[i - 1].row != h->row)
             s->best[s->n_best++] = *h;
-        else if (compare_hits(&h->hit, &s->best[s->n_best - 1].hit) < 0)
+        else if (benchmark_hit_stronger(&h->hit, &s->best[s->n_best - 1].hit))
             s->best[s->n_best - 1] = *h;
     }
     for (size_t i = 0; i < s->n_best; i++)

@@ -498,6 +498,13 @@ static enum status judge_item(struct benchmark_hit *hit, const struct benchmark_
     return st;
 }
 
+bool benchmark_hit_stronger(const struct benchmark_hit *a, const struct benchmark_hit *b)
+{
+    if (a->likely_false != b->likely_false)
+        return b->likely_false;
+    return a->covered > b->covered;
+}
+
 enum status benchmark_index_judge(const struct benchmark_index *index, struct text_view text,
                                   size_t n_texts, struct benchmark_hits *hits, struct error *err)
 {

@@ -121,6 +121,9 @@ struct benchmark_hit {
     bool likely_false;
 };
 
+/* Does `a` say more than `b`: is it no chance where b is, or is more of its item there? */
+bool benchmark_hit_stronger(const struct benchmark_hit *a, const struct benchmark_hit *b);
+
 struct benchmark_hits {
     struct benchmark_hit *items;
     size_t n, capacity;

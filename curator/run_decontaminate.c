@@ -121,13 +121,6 @@ static enum status match_rows(void *context, unsigned worker, size_t begin, size
     return st;
 }
 
-static bool stronger(const struct benchmark_hit *a, const struct benchmark_hit *b)
-{
-    if (a->likely_false != b->likely_false)
-        return b->likely_false;
-    return a->covered > b->covered;
-}
-
 /* Remember what a row shares with which file. *file: of the hit that says most. */
 static enum status keep_hits(struct benchmark_overlap *overlap, size_t row,
                              const struct benchmark_hits *hits, size_t *file, struct error *err)
@@ -141,7 +134,7 @@ static enum status keep_hits(struct benchmark_overlap *overlap, size_t row,
     overlap->hits = p;
     for (size_t i = 0; i < hits->n; i++) {
         overlap->hits[overlap->n_hits++] = (struct row_hit){.row = row, .hit = hits->items[i]};
-        if (stronger(&hits->items[i], &hits->items[strongest]))
+        if (benchmark_hit_stronger(&hits->items[i], &hits->items[strongest]))
             strongest = i;
     }
     *file = hits->items[strongest].file;
