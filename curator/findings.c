@@ -149,7 +149,7 @@ static bool comes_before(const struct finding *a, const struct finding *b)
         return a->severity > b->severity;
     if (a->code != b->code)
         return a->code < b->code;
-    return !isnan(a->share) && !isnan(b->share) && a->share > b->share;
+    return fmax(0, a->share) > fmax(0, b->share); /* fmax() takes NaN for nothing */
 }
 
 void findings_sort(struct findings *findings)

@@ -99,7 +99,7 @@ enum status finding_show(struct finding *finding, size_t row, struct error *err,
 /* Take back all findings of a code: another one says it better. */
 void findings_drop(struct findings *findings, enum finding_code code);
 
-/* Worst first: severity, then order of codes, then share, then order of adding. */
+/* Worst first: severity, then order of codes, then share (NaN last), then order of adding. */
 void findings_sort(struct findings *findings);
 
 #endif

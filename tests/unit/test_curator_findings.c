@@ -29,8 +29,9 @@ static void each_code_has_its_own_name(void **state)
 
 static void the_worst_comes_first(void **state)
 {
-    static const char *const expected[] = {"finding 4", "finding 2", "finding 7", "finding 6",
-                                           "finding 3", "finding 1", "finding 5", "finding 8"};
+    static const char *const expected[] = {"finding 4", "finding 2", "finding 7",
+                                           "finding 6", "finding 3", "finding 1",
+                                           "finding 9", "finding 5", "finding 8"};
     struct findings findings = {0};
 
     (void)state;
@@ -39,12 +40,13 @@ static void the_worst_comes_first(void **state)
     add(&findings, FINDING_WRONG_LAYER, FINDING_WARNING, NAN, 3);
     add(&findings, FINDING_WRONG_LAYER, FINDING_PROBLEM, NAN, 4);
     add(&findings, FINDING_FEW_LABELS, FINDING_NOTE, NAN, 5);
-    /* Of one code the larger share, and what has none stays where it was added. */
+    /* Of one code the larger share, and what has none comes last, as it was added. */
     add(&findings, FINDING_DROPPED_SOURCE, FINDING_PROBLEM, 0.2, 6);
     add(&findings, FINDING_DROPPED_SOURCE, FINDING_PROBLEM, 0.6, 7);
     add(&findings, FINDING_FEW_LABELS, FINDING_NOTE, NAN, 8);
+    add(&findings, FINDING_FEW_LABELS, FINDING_NOTE, 0.3, 9);
     findings_sort(&findings);
-    assert_int_equal(findings.n, 8);
+    assert_int_equal(findings.n, 9);
     for (size_t i = 0; i < findings.n; i++)
         assert_string_equal(findings.items[i].title, expected[i]);
     findings_release(&findings);
