@@ -35,7 +35,7 @@
 /* Bytes of a prompt or an answer that a report shows. */
 #define AUDIT_TEXT_BYTES 400
 #define AUDIT_ANSWER_BYTES 200
-/* And of a name: an id, a source, the path of a member. */
+/* And of a name: an id, a source, the path of a member, the label of a latent. */
 #define AUDIT_NAME_BYTES 200
 /* Sources told one by one, the largest; the others are counted together. */
 #define AUDIT_SOURCES_MAX 40

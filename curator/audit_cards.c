@@ -145,7 +145,19 @@ void audit_member_text(struct text *out, const char *name, const char *s)
 enum status audit_label(const struct audit *audit, uint32_t latent, struct text *out,
                         struct error *err)
 {
-    return label_table_find_json(audit->labels, latent, out, err);
+    struct text label = {0};
+    enum status st = STATUS_OK;
+
+    if (audit->labels)
+        st = label_table_find(audit->labels, latent, &label, err);
+    if (!st)
+        st = text_check(&label, err);
+    if (!st && label.length)
+        audit_name(label.data, label.length, out);
+    else if (!st)
+        text_append(out, "null");
+    text_release(&label);
+    return st;
 }
 
 static void append_texts(const struct audit *audit, size_t row, const struct shown_text *shown,

@@ -154,6 +154,7 @@ static void tally_clusters(struct cluster_tally *tallies, const struct run *run)
 static enum status append_latents(struct text *out, const struct run *run,
                                   const struct cluster_latents *latents, struct error *err)
 {
+    const struct audit audit = {.run = run, .labels = run_labels(run)};
     enum status st = STATUS_OK;
 
     text_append(out, ",\"latents\":[");
@@ -164,7 +165,7 @@ static enum status append_latents(struct text *out, const struct run *run,
         member_double(out, "within", l->within);
         member_double(out, "overall", l->overall);
         text_append(out, ",\"label\":");
-        st = label_table_find_json(run_labels(run), l->latent, out, err);
+        st = audit_label(&audit, l->latent, out, err);
         text_append_char(out, '}');
     }
     text_append_char(out, ']');

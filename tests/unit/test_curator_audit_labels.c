@@ -1,6 +1,9 @@
 #include "curator/audit_labels.h"
 
+#include <string.h>
+
 #include "base/mem.h"
+#include "curator/audit.h"
 #include "tests/support/cmocka_headers.h"
 #include "tests/support/scratch.h"
 
@@ -48,6 +51,31 @@ static void only_the_densest_get_a_label(void **state)
     text_release(&out);
 }
 
+static void a_long_label_is_cut(void **state)
+{
+    const char *path = scratch_path("c.labels.safetensors");
+    static char name[3000];
+    struct label_table table;
+    struct audit audit = {.labels = &table};
+    struct label_list list = {0};
+    struct label_counts counts;
+    struct text out = {0};
+
+    (void)state;
+    memset(name, 'a', sizeof(name));
+    assert_int_equal(label_list_append(&list, 2, name, sizeof(name), NULL), STATUS_OK);
+    assert_int_equal(label_table_write(&list, path, &counts, NULL), STATUS_OK);
+    label_list_release(&list);
+    assert_int_equal(label_table_open(&table, path, NULL), STATUS_OK);
+    assert_int_equal(audit_label(&audit, 2, &out, NULL), STATUS_OK);
+    assert_int_equal(out.length, AUDIT_NAME_BYTES + 2);
+    text_clear(&out);
+    assert_int_equal(audit_label(&audit, 1, &out, NULL), STATUS_OK);
+    assert_string_equal(text_string(&out), "null");
+    text_release(&out);
+    label_table_close(&table);
+}
+
 static void audit_labels_survive_failing_allocation(void **state)
 {
     const char *path = scratch_path("b.labels.safetensors");
@@ -76,6 +104,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_densest_get_a_label),
+        cmocka_unit_test(a_long_label_is_cut),
         cmocka_unit_test(audit_labels_survive_failing_allocation),
     };
 
