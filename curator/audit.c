@@ -37,6 +37,21 @@ void audit_measure(struct audit *audit, const char *name, double value, size_t o
         text_append(&audit->measures, ",\"of\":null}");
 }
 
+enum status audit_taken_out(const struct audit *audit, struct finding *finding, struct error *err)
+{
+    char *meaning;
+
+    if (!audit->run->folder || finding->severity == FINDING_NOTE)
+        return STATUS_OK;
+    meaning = text_format("%s What this run keeps is without these rows.", finding->meaning);
+    if (!meaning)
+        return error_nomem(err);
+    mem_free(finding->meaning);
+    finding->meaning = meaning;
+    finding->severity--;
+    return STATUS_OK;
+}
+
 /* A name met in the data: the first row tells which came first. */
 struct source_tally {
     struct span name;

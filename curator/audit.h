@@ -102,6 +102,13 @@ void audit_measure(struct audit *audit, const char *name, double value, size_t o
 void audit_member(struct text *out, const char *name, double x);
 void audit_member_text(struct text *out, const char *name, const char *s); /* NULL: null */
 
+/*
+ * The rows of a finding are not in what a run keeps: it is one step milder there and says so. An
+ * audit keeps nothing, and its findings stay as they are.
+ */
+MUST_CHECK
+enum status audit_taken_out(const struct audit *audit, struct finding *finding, struct error *err);
+
 /* A name of the latent, or null; the JSON value alone. */
 MUST_CHECK
 enum status audit_label(const struct audit *audit, uint32_t latent, struct text *out,

@@ -250,6 +250,7 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
     const struct tally *tally = &s->tallies[file];
     size_t rows = tally->rows_hit - tally->rows_false;
     const char *name = text_string(&s->names[file]);
+    enum status st = STATUS_OK;
     struct finding *f;
 
     if (leaked(s, file))
@@ -283,7 +284,11 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
             err, "%zu row%s share%s part of an item with %s (%zu of its %zu items)", rows,
             rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
             s->overlap->files[file].n);
-    return f ? show_rows(s, f, file, false, err) : STATUS_NOMEM;
+    if (!f)
+        return STATUS_NOMEM;
+    if (s->audit->run->recipe->decontaminate.action == ACTION_DROP)
+        st = audit_taken_out(s->audit, f, err);
+    return st ? st : show_rows(s, f, file, false, err);
 }
 
 static enum status tell_of_boilerplate(struct section *s, size_t file, struct error *err)

@@ -580,8 +580,9 @@ static enum status blame_copy(struct section *s, const struct blame *blame, uint
             text_string(&name), text_string(&other), 100 * blame->share, blame->rows,
             s->parsed[blame->source]);
     if (!st)
-        st = f ? show_copies(s, f, blame, ~(blamed | UINT64_C(1) << blame->source), err)
-               : STATUS_NOMEM;
+        st = f ? audit_taken_out(s->audit, f, err) : STATUS_NOMEM;
+    if (!st)
+        st = show_copies(s, f, blame, ~(blamed | UINT64_C(1) << blame->source), err);
     text_release(&name);
     text_release(&other);
     return st;
@@ -607,8 +608,8 @@ static enum status blame_repeats(struct section *s, size_t source, struct error 
             "first of each.",
             err, "%s repeats itself: %.0f %% of its rows (%zu of %zu) are copies of earlier ones",
             text_string(&name), 100 * share, s->repeats[source], s->parsed[source]);
-    if (!st && !f)
-        st = STATUS_NOMEM;
+    if (!st)
+        st = f ? audit_taken_out(s->audit, f, err) : STATUS_NOMEM;
     for (size_t row = 0; !st && row < s->run->data.n && f->n_rows < FINDING_ROWS_MAX; row++) {
         size_t copy;
 
@@ -733,6 +734,7 @@ static enum status find_duplicates(const struct section *s, struct error *err)
         others == 1 ? " repeats" : "s repeat", how);
     if (!f)
         return STATUS_NOMEM;
+    st = audit_taken_out(s->audit, f, err);
     for (size_t row = 0; !st && row < s->run->data.n; row++) {
         if (duplicate_of_text(s->run, row) && !s->explained[row])
             st = finding_show(f, row, err, "repeats row %zu", s->run->verdicts[row].partner);

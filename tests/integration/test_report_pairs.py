@@ -150,7 +150,9 @@ class Duplicates(Report):
                 with self.subTest(n=n, first=first):
                     report = self.run_report(self.copied_source(n, first), self.NEAR)
                     finding = self.finding(report, "duplicated_source")
-                    self.assertEqual(finding["severity"], "problem")
+                    # The run has left the copies out; an audit would call it a problem.
+                    self.assertEqual(finding["severity"], "warning")
+                    self.assertIn("What this run keeps is without these rows.", finding["meaning"])
                     self.assertTrue(finding["title"].startswith("'copy' is a copy of 'left': 100 %"))
                     self.assertEqual({s["source"] for s in finding["samples"]}, {"copy"})
                     self.assertNotIn("duplicates:", " ".join(self.told))
@@ -270,7 +272,8 @@ class Contamination(Report):
                         rows[k * 9]["prompt"] = "Now: " + items[k * 11] + " Answer in words."
                     report = self.run_report(rows, self.AGAINST % action)
                     finding = report["findings"][0]
-                    self.assertEqual((finding["code"], finding["severity"]), ("leaked_items", "problem"))
+                    severity = {"drop": "warning", "flag": "problem"}[action]
+                    self.assertEqual((finding["code"], finding["severity"]), ("leaked_items", severity))
                     self.assertEqual(
                         finding["title"],
                         "6 rows share text with bench.jsonl: 6 of its 100 items (6 %)",

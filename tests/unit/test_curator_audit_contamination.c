@@ -26,6 +26,7 @@ static void init(struct audit_sample *sample)
     struct benchmark_overlap *overlap = &sample->run.overlap;
 
     audit_sample_init(sample, ROWS, 4);
+    sample->run.folder = NULL; /* an audit, which leaves nothing out */
     set(sample, "decontaminate.against", "[a.jsonl, b.jsonl, c.jsonl]");
     set(sample, "decontaminate.ngram", "4");
     overlap->files = mem_zalloc(FILES, sizeof(*overlap->files));
@@ -78,6 +79,7 @@ static void without_a_benchmark_it_is_not_known(void **state)
 
     (void)state;
     audit_sample_init(&sample, 3, 1);
+    sample.run.folder = NULL;
     root = audit_sample_print(&sample, audit_contamination);
     assert_non_null(audit_sample_at(root, "absent"));
     assert_non_null(

@@ -65,6 +65,7 @@ static void set(struct audit_sample *sample, const char *key, const char *value)
 static void init(struct audit_sample *sample, size_t n)
 {
     audit_sample_init(sample, n, 4);
+    sample->run.folder = NULL; /* an audit, which leaves nothing out */
     sample->recipe.dedup.near.enabled = true;
     set(sample, "input.fields.answer", "answer");
     for (size_t row = 0; row < n; row++)
