@@ -477,6 +477,12 @@ static size_t count_different(struct candidate *c)
     return n;
 }
 
+/* Not a few rows that happen to agree. */
+static bool is_one_text(struct candidate *c)
+{
+    return c->field == GUESS_PROMPT && c->fit >= 10 && count_different(c) == 1;
+}
+
 /* Why what stands there is not the field, or NULL. */
 static const char *refusal(struct candidate *c, size_t rows)
 {
@@ -486,7 +492,7 @@ static const char *refusal(struct candidate *c, size_t rows)
     if (text && 2 * c->fit <= rows)
         return "is no text and no chat list in most rows";
     /* Then it is what to do, and what to do it with stands elsewhere. */
-    if (c->field == GUESS_PROMPT && c->fit >= 10 && count_different(c) == 1)
+    if (is_one_text(c))
         return "is the same in all rows";
     if (text)
         return NULL;
@@ -665,6 +671,16 @@ static bool scale_was_set(const struct recipe *recipe, const struct recipe *defa
            recipe->input.difficulty_scale.higher_is != defaults->input.difficulty_scale.higher_is;
 }
 
+/* With nothing else to be one, the one prompt that all rows repeat. */
+static struct candidate *repeated_prompt(struct guesses *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        if (2 * g->items[i].fit > g->rows && is_one_text(&g->items[i]))
+            return &g->items[i];
+    }
+    return NULL;
+}
+
 static enum status guess_prompt(struct guesses *g, struct recipe *recipe, const char *path,
                                 const struct text *columns, struct text *said, struct error *err)
 {
@@ -672,6 +688,8 @@ static enum status guess_prompt(struct guesses *g, struct recipe *recipe, const 
 
     if (!c)
         c = only_text(g);
+    if (!c)
+        c = repeated_prompt(g);
     if (!c)
         return error_set(err, STATUS_FORMAT,
                          "%s: no field looks like a prompt, rows have: %.300s; "

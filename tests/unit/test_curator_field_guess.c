@@ -139,6 +139,9 @@ static void field_guess_knows_published_data_sets(void **state)
 static void field_guess_judges_by_what_stands_there(void **state)
 {
     (void)state;
+    /* With nothing else to be the prompt, one that all rows repeat is. */
+    assert_guess("same", "{\"question\":\"Solve this.\",\"answer\":\"4\"}",
+                 (struct expected){.prompt = "question", .answer = "answer"});
     /* An instruction for all rows is not the prompt, and ids that repeat are none. */
     assert_guess("alpaca",
                  "{\"instruction\":\"Solve this.\",\"input\":\"q #\",\"output\":\"o\",\"id\":@}",
