@@ -14,7 +14,9 @@
 #define FORMAT_NAME "saerl.features"
 #define FORMAT_VERSION "1"
 #define INPUT_POOLED "pooled"
-#define D_SAE_MAX ((uint64_t)UINT32_MAX + 1) /* latents are uint32_t */
+/* Twice what the largest published SAE has. Who reads a store makes arrays of this length, on no
+ * better authority than a line of metadata. */
+#define D_SAE_MAX (UINT64_C(1) << 25)
 
 void features_release(struct features *features)
 {

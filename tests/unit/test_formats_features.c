@@ -147,7 +147,8 @@ static void features_metadata_is_checked(void **state)
         {2, "-8", STATUS_FORMAT, "'d_sae' is '-8'"},
         {2, "8 ", STATUS_FORMAT, "'d_sae'"},
         {2, "", STATUS_FORMAT, "'d_sae'"},
-        {2, "4294967297", STATUS_FORMAT, "'d_sae'"},
+        {2, "33554433", STATUS_FORMAT,
+         "'d_sae' is '33554433', expected a number from 1 to 33554432"},
         {2, "18446744073709551624", STATUS_FORMAT, "'d_sae'"},
         {2, "7", STATUS_FORMAT, "row 0, entry 1: latent 7, but d_sae is 7"},
     };
