@@ -504,7 +504,8 @@ void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,
     figure_table_end(page);
 }
 
-void chart_histogram_json(struct page *page, const struct json *node, struct histogram h)
+void chart_histogram_json(struct page *page, const struct json *node, struct histogram h,
+                          const char *caption)
 {
     const struct json *edges = json_member(node, "edges");
     const struct json *list = json_member(node, "series");
@@ -541,6 +542,10 @@ void chart_histogram_json(struct page *page, const struct json *node, struct his
     h.series = series;
     h.n_series = n_series;
     chart_histogram(page, &h);
+    if (n_series == 1 && !series[0].name)
+        series[0].name = "Count"; /* no legend needs it, the head of a column does */
+    if (caption)
+        figure_bins(page, caption, h.x_kind, h.y_kind, h.edges, h.n, series, n_series);
     mem_free(x);
 }
 

@@ -85,9 +85,11 @@ void chart_histogram(struct page *page, const struct histogram *h);
 
 /*
  * docs/report.md's histogram as a chart: reads edges with counts or series of `node`, then draws
- * `h`, of which it fills edges, n, series and n_series.
+ * `h`, of which it fills edges, n, series and n_series. `caption` is that of the table behind it,
+ * NULL for none.
  */
-void chart_histogram_json(struct page *page, const struct json *node, struct histogram h);
+void chart_histogram_json(struct page *page, const struct json *node, struct histogram h,
+                          const char *caption);
 
 /* The table behind a histogram, folded: a row a bin. */
 void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,

@@ -89,6 +89,7 @@ static void append_distribution(struct page *page, const struct json *distributi
     size_t n = json_numbers(json_member(distribution, "edges"), edges, BINS_MAX + 1);
     size_t n_before = json_numbers(json_member(distribution, "before"), before, BINS_MAX);
     size_t n_after = json_numbers(json_member(distribution, "after"), after, BINS_MAX);
+    const struct chart_series series[] = {{"before", before}, {"now", after}};
     double psi = member_number(distribution, "psi");
     char sentence[96];
 
@@ -101,6 +102,8 @@ static void append_distribution(struct page *page, const struct json *distributi
         page,
         &(struct shift){
             .width = CHART_HALF, .edges = edges, .before = before, .after = after, .n = n - 1});
+    figure_bins(page, "Shares of the samples, before and now", AXIS_VALUE, AXIS_SHARE, edges, n - 1,
+                series, 2);
     figure_end(page);
 }
 

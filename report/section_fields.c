@@ -173,7 +173,8 @@ static void append_length(struct page *page, const struct json *length, const ch
     chart_histogram_json(
         page, json_member(length, "histogram"),
         (struct histogram){
-            .width = CHART_HALF, .x_kind = AXIS_COUNT, .y_kind = AXIS_COUNT, .x_title = unit});
+            .width = CHART_HALF, .x_kind = AXIS_COUNT, .y_kind = AXIS_COUNT, .x_title = unit},
+        title);
     if (above > 0)
         text_appendf(&page->out,
                      "<p class=\"left-out\">%s longer %s at the right of the chart.</p>\n",

@@ -118,7 +118,7 @@ static void append_histogram(struct page *page, const struct json *node, const c
     if (json_type(node) != JSON_OBJECT)
         return;
     figure_begin(page, title, sentence);
-    chart_histogram_json(page, node, histogram);
+    chart_histogram_json(page, node, histogram, title);
     figure_end(page);
 }
 
@@ -230,7 +230,8 @@ static bool append_card(struct page *page, const struct json *card)
                          (struct histogram){.width = CHART_HALF,
                                             .x_kind = AXIS_VALUE,
                                             .y_kind = AXIS_COUNT,
-                                            .x_title = "value where it fires"});
+                                            .x_title = "value where it fires"},
+                         NULL);
     page->figure_title = NULL;
     append_top(page, json_member(card, "top"));
     text_append(out, "</div></article>\n");

@@ -97,7 +97,7 @@ static void a_chart_of_nothing_is_a_sentence(void **state)
     chart_histogram(&page, &h);
     h.n = 0;
     chart_histogram(&page, &h);
-    chart_histogram_json(&page, NULL, (struct histogram){.width = CHART_HALF});
+    chart_histogram_json(&page, NULL, (struct histogram){.width = CHART_HALF}, "nothing");
     chart_bars(&page, CHART_HALF, AXIS_COUNT, &bar, 1);
     chart_bars(&page, CHART_HALF, AXIS_COUNT, NULL, 0);
     chart_funnel(&page, &stage, 1);
