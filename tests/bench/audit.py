@@ -4,8 +4,9 @@
     tests/bench/audit.py PROGRAM [--samples N] [--labels] [--text-only] [--threads N] [--repeat N]
 
 A pool of N prompts (100,000) in 24 subjects, features of 64 latents of 16,384 a sample, written
-once to a temporary folder. Prints seconds (median and all), peak memory, sizes, and, where Chromium
-and Node are, the time to the report's load event. Needs numpy.
+once to a temporary folder. Prints seconds (median and all), peak memory, sizes, and, where CHROMIUM
+and PLAYWRIGHT are set as for tests/browser/test_report.mjs, the milliseconds until the report is
+drawn. Needs numpy.
 """
 
 import argparse
@@ -104,6 +105,11 @@ def main():
             resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10,
             os.path.getsize(folder / "audit" / "report.html"), os.path.getsize(folder / "audit" / "report.json"),
             report["verdict"]["sentence"]))
+        if os.environ.get("PLAYWRIGHT"):
+            script = pathlib.Path(__file__).parent.parent / "browser" / "open_time.mjs"
+            opened = subprocess.run(["node", str(script), str(folder / "audit" / "report.html")],
+                                    capture_output=True, text=True, check=True)
+            print("  report.html drawn after %s ms" % opened.stdout.strip())
         for f in report["findings"]:
             print("  %s %s: %s" % (f["severity"], f["code"], f["title"]))
 
