@@ -700,6 +700,22 @@ static enum status guess_prompt(struct guesses *g, struct recipe *recipe, const 
     return set_path(&recipe->input.fields.prompt, c->dotted, err);
 }
 
+/* No path of a member: what an open field with a default of its own holds. */
+#define OPEN ""
+
+enum status field_guess_open(struct recipe *recipe, struct error *err)
+{
+    char **members[] = {&recipe->input.fields.id, &recipe->input.fields.prompt};
+
+    for (size_t i = 0; i < sizeof(members) / sizeof(*members); i++) {
+        mem_free(*members[i]);
+        *members[i] = mem_strdup(OPEN);
+        if (!*members[i])
+            return error_nomem(err);
+    }
+    return STATUS_OK;
+}
+
 static enum status guess_all(struct guesses *g, struct recipe *recipe,
                              const struct recipe *defaults, const char *const *paths,
                              size_t n_paths, const struct text *columns, struct text *said,
@@ -707,9 +723,10 @@ static enum status guess_all(struct guesses *g, struct recipe *recipe,
 {
     const struct {
         enum guess field;
-        char **member, *fallback;
+        char **member;
+        const char *open;
     } members[] = {
-        {GUESS_ID, &recipe->input.fields.id, defaults->input.fields.id},
+        {GUESS_ID, &recipe->input.fields.id, OPEN},
         {GUESS_ANSWER, &recipe->input.fields.answer, defaults->input.fields.answer},
         {GUESS_SOURCE, &recipe->input.fields.source, defaults->input.fields.source},
         {GUESS_QUALITY, &recipe->input.fields.quality, defaults->input.fields.quality},
@@ -718,13 +735,13 @@ static enum status guess_all(struct guesses *g, struct recipe *recipe,
     };
     enum status st = STATUS_OK;
 
-    if (same_text(recipe->input.fields.prompt, defaults->input.fields.prompt))
+    if (same_text(recipe->input.fields.prompt, OPEN))
         st = guess_prompt(g, recipe, paths[0], columns, said, err);
     for (size_t i = 0; !st && i < sizeof(members) / sizeof(*members); i++) {
         struct candidate *c;
 
         /* A difficulty goes before rewards: who asks for these does not want to be overruled. */
-        if (!same_text(*members[i].member, members[i].fallback) ||
+        if (!same_text(*members[i].member, members[i].open) ||
             (members[i].field == GUESS_DIFFICULTY && recipe->input.fields.rewards))
             continue;
         c = choose(g, members[i].field);

@@ -35,8 +35,15 @@
 #define FIELD_GUESS_STRIDE 16
 
 /*
- * Fill what of recipe->input.fields and recipe->input.difficulty_scale is as recipe_init() left it;
- * what differs from its default was asked for and stays. The scale is touched only where the
+ * Leave `id` and `prompt`, which have defaults of their own, open for field_guess(): before anybody
+ * says what they are. STATUS_NOMEM.
+ */
+MUST_CHECK
+enum status field_guess_open(struct recipe *recipe, struct error *err);
+
+/*
+ * Fill what of recipe->input.fields is open, and recipe->input.difficulty_scale where that is as
+ * recipe_init() left it; the rest was asked for and stays. The scale is touched only where the
  * difficulty field was guessed, and that only where no field for rewards was asked for. At most
  * input.limit rows are read.
  *

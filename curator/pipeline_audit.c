@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "curator/audit.h"
+#include "curator/field_guess.h"
 #include "curator/comparison.h"
 #include "curator/pipeline.h"
 #include "curator/run.h"
@@ -30,7 +31,7 @@ enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
         {"difficulty.force", "true"},     {"clustering.fit_rows", "20000"},
         {"clustering.auto_batches", "0"},
     };
-    enum status st = STATUS_OK;
+    enum status st = field_guess_open(recipe, err);
 
     for (size_t i = 0; !st && i < sizeof(defaults) / sizeof(*defaults); i++)
         st = settings_set(recipe_schema, recipe, defaults[i].key, defaults[i].value,

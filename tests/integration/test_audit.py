@@ -147,6 +147,16 @@ class TextOnly(AuditCase):
         self.audit()
         self.assertFalse(self.report()["sections"]["fields"]["ids_repeat"])
 
+    def test_what_is_told_is_not_guessed_over_even_if_it_is_the_default(self):
+        data = [{"prompt": "q %d" % i, "text": "t %d" % i, "id": i // 2, "uuid": i} for i in range(30)]
+        self.write_rows(data)
+        done = self.audit("--set", "input.fields.id=id")
+        self.assertTrue(self.report()["sections"]["fields"]["ids_repeat"])
+        self.assertNotIn("uuid", done.stderr)
+        done = self.audit("--set", "input.fields.id=null")
+        self.assertFalse(self.report()["sections"]["fields"]["ids_repeat"])
+        self.assertNotIn("'uuid'", done.stderr)
+
     def test_hardly_any_rows(self):
         for n in (1, 2):
             self.write_rows(rows(n))

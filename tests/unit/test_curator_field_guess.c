@@ -30,6 +30,13 @@ static const char *write_rows(const char *name, const char *format, int n)
     return path;
 }
 
+/* Nothing is told yet. */
+static void init(struct recipe *recipe)
+{
+    assert_int_equal(recipe_init(recipe, NULL), STATUS_OK);
+    assert_int_equal(field_guess_open(recipe, NULL), STATUS_OK);
+}
+
 /* What is guessed; the recipe is the caller's to release. */
 static enum status guess(struct recipe *recipe, const char *path, struct text *said,
                          struct error *err)
@@ -57,7 +64,7 @@ static void assert_guess(const char *name, const char *format, struct expected e
     struct text said = {0};
     struct error err = {0};
 
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     if (guess(&recipe, write_rows(name, format, 40), &said, &err))
         fail_msg("%s: %s", name, err.message);
     assert_path(recipe.input.fields.id, e.id);
@@ -178,7 +185,7 @@ static void field_guess_leaves_what_was_asked_for(void **state)
     struct text said = {0};
 
     (void)state;
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     mem_free(recipe.input.fields.prompt);
     recipe.input.fields.prompt = mem_strdup("text");
     recipe.input.fields.rewards = mem_strdup("rewards");
@@ -189,7 +196,7 @@ static void field_guess_leaves_what_was_asked_for(void **state)
     assert_null(strstr(text_string(&said), "prompt:"));
     recipe_release(&recipe);
 
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     recipe.input.difficulty_scale.range.items[1] = 7;
     assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
     assert_string_equal(recipe.input.fields.difficulty, "level");
@@ -205,7 +212,7 @@ static void field_guess_says_why(void **state)
     struct text said = {0};
 
     (void)state;
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     assert_int_equal(guess(&recipe,
                            write_rows("why",
                                       "{\"id\":@,\"problem\":\"q #\",\"level\":\"Level @\","
@@ -237,12 +244,12 @@ static void field_guess_reads_on_for_the_range(void **state)
     for (int i = 0; i < 3000; i++)
         fprintf(f, "{\"prompt\":\"q %d\",\"difficulty\":%d}\n", i, i < 1500 ? i % 3 : 9);
     fclose(f);
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
     assert_true(recipe.input.difficulty_scale.range.items[1] == 10);
     recipe_release(&recipe);
 
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     recipe.input.limit = 1200; /* what is not read says nothing */
     assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
     assert_true(recipe.input.difficulty_scale.range.items[1] == 5);
@@ -256,7 +263,7 @@ static void assert_refused(const char *path, enum status expected, const char *w
     struct text said = {0};
     struct error err = {0};
 
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     assert_int_equal(guess(&recipe, path, &said, &err), expected);
     if (!strstr(err.message, words))
         fail_msg("'%s' does not have '%s'", err.message, words);
@@ -288,7 +295,7 @@ static void field_guess_passes_over_malformed_rows(void **state)
     fputs("{\"prompt\":\n\n[]\n{\"prompt\":\"a\",\"id\":1}\nnull\n{\"prompt\":\"b\",\"id\":2}\n",
           f);
     fclose(f);
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
     assert_non_null(strstr(text_string(&said), "id: 'id' (an integer in 2 of 2 rows)"));
     text_release(&said);
@@ -308,7 +315,7 @@ static void field_guess_passes_over_rows_that_are_too_long(void **state)
     assert_int_equal(fseek(f, (long)FIELD_GUESS_BYTES, SEEK_SET), 0);
     fputs("\n{\"question\":\"how many\"}\n", f);
     assert_int_equal(fclose(f), 0);
-    assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+    init(&recipe);
     assert_int_equal(guess(&recipe, path, &said, NULL), STATUS_OK);
     assert_string_equal(recipe.input.fields.prompt, "question");
     text_release(&said);
@@ -329,7 +336,7 @@ static void field_guess_survives_failing_allocations(void **state)
         struct text said = {0};
         enum status st;
 
-        assert_int_equal(recipe_init(&recipe, NULL), STATUS_OK);
+        init(&recipe);
         mem_fail_after(allowed);
         st = guess(&recipe, path, &said, NULL);
         failed = mem_failed();
