@@ -1,6 +1,7 @@
 /*
  * cli/diff.c - `saerl diff`: what is different between two finished folders, runs or audits.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,6 +314,7 @@ static void print_sample(const struct comparison *c, struct comparison_pair pair
     const struct comparison_row *after = pair.after == NO_ROW ? NULL : &c->after->rows[pair.after];
     const struct comparison_row *named = after ? after : before;
 
+    assert(named); /* a pair has one side at least */
     text_append(out, "    ");
     text_append_visible(out, named->id, named->id_length, ID_WIDTH);
     text_appendf(out, " (row %zu of %c): ", after ? pair.after : pair.before, after ? 'B' : 'A');

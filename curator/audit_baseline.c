@@ -2,6 +2,7 @@
  * curator/audit_baseline.c - section `baseline` of a report: this data set against an earlier
  * report (curator/comparison.h).
  */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -172,6 +173,9 @@ static void append_note(const struct comparison *c, enum comparison_change chang
         pair.before == NO_ROW ? NULL : &c->before->rows[pair.before];
     const struct comparison_row *after = pair.after == NO_ROW ? NULL : &c->after->rows[pair.after];
 
+    /* Each change has the sides that it speaks of. */
+    assert(before || change == COMPARISON_ENTERED);
+    assert(after || change == COMPARISON_LEFT);
     switch (change) {
     case COMPARISON_GAINED:
         text_append(note, "gained: was ");
