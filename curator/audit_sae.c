@@ -204,7 +204,7 @@ static void add_card(struct view *v, uint32_t latent, enum why why, double weigh
 
 static void choose_densest(struct view *v)
 {
-    struct best best[CARDS_OF_A_KIND];
+    struct best best[CARDS_OF_A_KIND] = {{0}};
     size_t n = 0;
 
     for (size_t j = 0; j < v->tally.d_sae; j++)
@@ -216,7 +216,7 @@ static void choose_densest(struct view *v)
 static void choose_by_weight(struct view *v, const struct score *score, enum why why)
 {
     const struct probe *probe = &score->probe;
-    struct best best[CARDS_OF_A_KIND];
+    struct best best[CARDS_OF_A_KIND] = {{0}};
     size_t n = 0;
 
     if (!score->active || probe->d_sae != v->tally.d_sae)
@@ -237,7 +237,7 @@ static enum status choose_by_cluster(struct view *v, struct error *err)
     uint32_t k = run->clusters.k;
     struct cluster_latents *latents = mem_alloc(k, sizeof(*latents));
     size_t *sizes = mem_zalloc(k, sizeof(*sizes));
-    struct best best[CARDS_OF_A_KIND];
+    struct best best[CARDS_OF_A_KIND] = {{0}};
     size_t n = 0;
     enum status st = latents && sizes ? STATUS_OK : error_nomem(err);
 
