@@ -75,6 +75,13 @@ apt-config dump Acquire | grep -v '^Acquire::IndexTargets' >"$root/etc/apt/apt.c
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 # npm's too, if there is one here.
 npm_registry=$(npm config get registry 2>/dev/null || true)
+npm_cafile=$(npm config get cafile 2>/dev/null || true)
+if [ -f "$npm_cafile" ]; then
+    cp -L "$npm_cafile" "$root/etc/ssl/npm-ca.pem"
+    npm_cafile=/etc/ssl/npm-ca.pem
+else
+    npm_cafile=
+fi
 mount -t proc proc "$root/proc"
 mkdir -p "$root/dev/shm"
 mount -t tmpfs shm "$root/dev/shm"
@@ -92,7 +99,7 @@ for command in "$@"; do
     chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
         ${http_proxy:+http_proxy="$http_proxy"} \
         ${npm_registry:+npm_config_registry="$npm_registry"} \
-        npm_config_cafile=/etc/ssl/certs/ca-certificates.crt sh -c "cd /src/saerl && $command"
+        ${npm_cafile:+npm_config_cafile="$npm_cafile"} sh -c "cd /src/saerl && $command"
     echo "== took $(($(date +%s) - start)) s"
 done
 echo '== fresh root: all done'

@@ -25,7 +25,8 @@ if [ ! -f "$archive" ]; then
     # Its own notices on new versions are no concern of ours.
     (cd "$work" && npm pack --silent --fetch-retries=1 --fetch-timeout=20000 \
         "$name@$version" >npm.log 2>&1) || {
-        echo "$name $version: npm pack failed: $(tail -n 1 "$work/npm.log")" >&2
+        reason=$(grep -v 'complete log\|_logs/' "$work/npm.log" | grep '[a-z]' | tail -n 1)
+        echo "$name $version: npm pack failed: $reason" >&2
         exit 1
     }
     found=$work/$name-$version.tgz
