@@ -164,6 +164,7 @@ void figure_calibration(struct page *page, const struct json *list);
 struct heat {
     enum chart_width width;
     const char *x_title, *y_title;
+    enum axis_kind x_kind;      /* of the table's heads */
     const double *x_edges;      /* [columns + 1] */
     const double *y_edges;      /* [rows + 1], row 0 at the bottom; or NULL: */
     const char *const *y_names; /* [rows], row 0 at the top */
@@ -173,6 +174,10 @@ struct heat {
 };
 /* For fields too many for numbers; with few rows and columns of names take table_heat(). */
 void chart_heat(struct page *page, const struct heat *heat);
+/* The table behind it, folded, the top row first; columns, and rows without names, go by where they
+ * begin. `corner` heads the column of rows. */
+void figure_fields(struct page *page, const char *caption, const char *corner,
+                   const struct heat *heat);
 
 struct hexagon {
     double x, y;

@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "base/mem.h"
 #include "report/plot.h"
 
 /* 0 .. 9, of a value on a scale where a tenth of the most is still told from nothing. */
@@ -83,6 +84,42 @@ void chart_heat(struct page *page, const struct heat *h)
     }
     plot_x_axis(&p, h->x_title);
     plot_end(&p);
+}
+
+static struct number edge_name(enum axis_kind kind, double edge)
+{
+    return kind == AXIS_COUNT ? number_count(edge) : number_score(edge);
+}
+
+void figure_fields(struct page *page, const char *caption, const char *corner, const struct heat *h)
+{
+    struct column *heads = mem_alloc(h->columns + 1, sizeof(*heads));
+    struct number *names = mem_alloc(h->columns + 1, sizeof(*names));
+    struct table table;
+
+    if (!heads || !names) {
+        page->out.failed = true;
+        goto out;
+    }
+    heads[0] = (struct column){corner, h->y_names ? COLUMN_TEXT : COLUMN_NUMBER};
+    for (size_t c = 0; c < h->columns; c++) {
+        names[c] = edge_name(h->x_kind, h->x_edges[c]);
+        heads[c + 1] = (struct column){names[c].s, COLUMN_NUMBER};
+    }
+    figure_table_begin(page);
+    table_begin(&table, page, caption, heads, h->columns + 1);
+    for (size_t i = 0; i < h->rows && table_row(&table); i++) {
+        size_t r = h->y_names ? i : h->rows - 1 - i; /* of edges row 0 is at the bottom */
+
+        table_words(&table, h->y_names ? h->y_names[r] : number_score(h->y_edges[r]).s);
+        for (size_t c = 0; c < h->columns; c++)
+            table_count(&table, h->values[r * h->columns + c]);
+    }
+    table_end(&table);
+    figure_table_end(page);
+out:
+    mem_free(heads);
+    mem_free(names);
 }
 
 /* Half the width of a hexagon that shows n of most, in parts of the whole; never too small to see.

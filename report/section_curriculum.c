@@ -212,28 +212,6 @@ static void append_timeline(struct page *page, const struct json *timeline)
     figure_end(page);
 }
 
-static void append_map_table(struct page *page, const char *const *names, const double *edges,
-                             const double *values, size_t rows, size_t columns)
-{
-    struct column heads[CELLS_ACROSS + 1] = {{"Cluster", COLUMN_TEXT}};
-    struct number from[CELLS_ACROSS];
-    struct table table;
-
-    for (size_t c = 0; c < columns; c++) {
-        from[c] = number_count(edges[c]);
-        heads[c + 1] = (struct column){from[c].s, COLUMN_NUMBER};
-    }
-    figure_table_begin(page);
-    table_begin(&table, page, "Rows by cluster, down, and first batch, across", heads, columns + 1);
-    for (size_t r = 0; r < rows && table_row(&table); r++) {
-        table_words(&table, names[r]);
-        for (size_t c = 0; c < columns; c++)
-            table_count(&table, values[r * columns + c]);
-    }
-    table_end(&table);
-    figure_table_end(page);
-}
-
 /* Columns of the JSON are joined until the fields fit: a stripe there is one here too. */
 static void append_map(struct page *page, const struct json *map)
 {
@@ -243,6 +221,7 @@ static void append_map(struct page *page, const struct json *map)
     struct number names[CLUSTERS_MAX];
     const char *name_of[CLUSTERS_MAX];
     double per_column = member_number(map, "batches_per_column");
+    struct heat heat;
     size_t rows = json_length(clusters), given = json_length(counts), columns, joined = 1;
 
     if (rows > CLUSTERS_MAX)
@@ -274,16 +253,18 @@ static void append_map(struct page *page, const struct json *map)
     figure_begin(page, "Which cluster when",
                  "a stripe down is a batch of one cluster, a stripe across a cluster that is "
                  "spread over the training");
-    chart_heat(page, &(struct heat){.width = CHART_WIDE,
-                                    .x_title = "batch",
-                                    .y_title = "cluster",
-                                    .y_names = name_of,
-                                    .x_edges = edges,
-                                    .values = values,
-                                    .rows = rows,
-                                    .columns = columns,
-                                    .meaning = "rows"});
-    append_map_table(page, name_of, edges, values, rows, columns);
+    heat = (struct heat){.width = CHART_WIDE,
+                         .x_title = "batch",
+                         .y_title = "cluster",
+                         .y_names = name_of,
+                         .x_kind = AXIS_COUNT,
+                         .x_edges = edges,
+                         .values = values,
+                         .rows = rows,
+                         .columns = columns,
+                         .meaning = "rows"};
+    chart_heat(page, &heat);
+    figure_fields(page, "Rows by cluster, down, and first batch, across", "Cluster", &heat);
     figure_end(page);
 }
 

@@ -245,30 +245,6 @@ static bool read_grid(const struct json *counts, size_t rows, size_t columns, do
     return true;
 }
 
-/* The fields in rows of observed, columns of predicted, each named by where it begins. */
-static void append_grid_table(struct page *page, const double *x_edges, const double *y_edges,
-                              const double *values, size_t rows, size_t columns)
-{
-    struct column heads[BINS_MAX + 1] = {{"Observed from", COLUMN_NUMBER}};
-    struct number names[BINS_MAX];
-    struct table table;
-
-    for (size_t c = 0; c < columns; c++) {
-        names[c] = number_score(x_edges[c]);
-        heads[c + 1] = (struct column){names[c].s, COLUMN_NUMBER};
-    }
-    figure_table_begin(page);
-    table_begin(&table, page, "Samples by observed, down, and predicted from, across", heads,
-                columns + 1);
-    for (size_t r = rows; r-- > 0 && table_row(&table);) {
-        table_words(&table, number_score(y_edges[r]).s);
-        for (size_t c = 0; c < columns; c++)
-            table_count(&table, values[r * columns + c]);
-    }
-    table_end(&table);
-    figure_table_end(page);
-}
-
 static void append_scatter(struct page *page, const struct json *scatter, const char *check)
 {
     const struct json *x = json_member(scatter, "x_edges"), *y = json_member(scatter, "y_edges");
@@ -276,6 +252,7 @@ static void append_scatter(struct page *page, const struct json *scatter, const 
     size_t rows = json_type(y) == JSON_ARRAY ? json_length(y) : 0;
     double x_edges[BINS_MAX + 1], y_edges[BINS_MAX + 1];
     double *values;
+    struct heat heat;
 
     if (columns < 2 || rows < 2 || columns > BINS_MAX + 1 || rows > BINS_MAX + 1)
         return;
@@ -288,16 +265,18 @@ static void append_scatter(struct page *page, const struct json *scatter, const 
     }
     if (read_grid(json_member(scatter, "counts"), rows, columns, values)) {
         figure_begin(page, "Predicted against observed", check);
-        chart_heat(page, &(struct heat){.width = CHART_HALF,
-                                        .x_title = "predicted",
-                                        .y_title = "observed",
-                                        .x_edges = x_edges,
-                                        .y_edges = y_edges,
-                                        .values = values,
-                                        .rows = rows,
-                                        .columns = columns,
-                                        .meaning = "samples"});
-        append_grid_table(page, x_edges, y_edges, values, rows, columns);
+        heat = (struct heat){.width = CHART_HALF,
+                             .x_title = "predicted",
+                             .y_title = "observed",
+                             .x_edges = x_edges,
+                             .y_edges = y_edges,
+                             .values = values,
+                             .rows = rows,
+                             .columns = columns,
+                             .meaning = "samples"};
+        chart_heat(page, &heat);
+        figure_fields(page, "Samples by observed, down, and predicted from, across",
+                      "Observed from", &heat);
         figure_end(page);
     }
     mem_free(values);
