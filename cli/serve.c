@@ -27,6 +27,7 @@
 #include "ipc/memory_guard.h"
 #include "ipc/metrics.h"
 #include "ipc/notify.h"
+#include "report/report.h"
 #include "sae/sae_load.h"
 
 #define QUEUE_BYTES ((uint64_t)256 << 20)
@@ -329,7 +330,8 @@ static enum status start(struct sidecar *s, struct error *err)
                                                        .kernels = serve->kernels,
                                                        .workers = s->cli->workers,
                                                        .progress = on_progress,
-                                                       .progress_context = s},
+                                                       .progress_context = s,
+                                                       .render = report_html},
                                 err);
 
     if (!st)

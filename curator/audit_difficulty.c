@@ -541,10 +541,7 @@ static enum status append_section(const struct audit *audit, const struct label_
     enum status st;
 
     text_append(out, "{\"source\":");
-    if (score->active)
-        text_appendf(out, "\"%s\"", score->source);
-    else
-        text_append(out, "null");
+    audit_score_source(score, out);
     audit_member_text(out, "label", label_source(run, check));
     audit_check_members(check, score, out);
     text_appendf(out, ",\"forced\":%s,\"window\":", score->refused ? "true" : "false");

@@ -137,10 +137,7 @@ static enum status append_section(const struct audit *audit, const struct label_
     enum status st;
 
     text_append(out, "{\"source\":");
-    if (score->active)
-        text_appendf(out, "\"%s\"", score->source);
-    else
-        text_append(out, "null");
+    audit_score_source(score, out);
     audit_check_members(check, score, out);
     audit_member(out, "auroc", check->auroc);
     audit_calibration(check, out);

@@ -116,6 +116,14 @@ static const char *kind_of_check(const struct label_check *check, const struct s
     return is_fit(score) ? "out_of_fold" : "labelled_rows";
 }
 
+void audit_score_source(const struct score *score, struct text *out)
+{
+    if (score->active)
+        text_appendf(out, "\"%s\"", score->source);
+    else
+        text_append(out, "null");
+}
+
 void audit_check_members(const struct label_check *check, const struct score *score,
                          struct text *out)
 {

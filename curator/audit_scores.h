@@ -18,6 +18,9 @@ MUST_CHECK
 enum status audit_driving_latents(const struct audit *audit, const struct score *score,
                                   struct text *out, struct error *err);
 
+/* Where the score is from, as a JSON value. */
+void audit_score_source(const struct score *score, struct text *out);
+
 /* ,"labelled","fitted","check","spearman","interval","length_spearman","length_unit","r2","mae" */
 void audit_check_members(const struct label_check *check, const struct score *score,
                          struct text *out);

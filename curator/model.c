@@ -256,6 +256,7 @@ static enum status run_recipe(struct opening *o, struct error *err)
         .workers = config->workers,
         .progress = config->progress,
         .progress_context = config->progress_context,
+        .render = config->render,
         .cache = &o->cache,
         .done = run_done,
         .done_context = o,
@@ -269,14 +270,11 @@ static enum status run_recipe(struct opening *o, struct error *err)
     recipe->online = plain.online;
     recipe->serve = plain.serve;
     recipe->metrics = plain.metrics;
-    recipe->output = plain.output;
     recipe->serve.state = ours.serve.state; /* paths are no part of what a run is known by */
-    recipe->output.dir = ours.output.dir;
     st = pipeline_run(&pipeline, &summary, NULL, err);
     recipe->online = ours.online;
     recipe->serve = ours.serve;
     recipe->metrics = ours.metrics;
-    recipe->output = ours.output;
     if (!st)
         log_lines(config->log, LOG_INFO, "dataset", text_string(&summary));
     text_release(&summary);

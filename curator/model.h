@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/workers.h"
+#include "curator/pipeline.h"
 #include "curator/recipe.h"
 #include "linalg/kernels.h"
 #include "linalg/matrix.h"
@@ -75,6 +76,7 @@ struct model_config {
     struct workers *workers;
     encode_progress *progress;
     void *progress_context;
+    pipeline_render *render; /* of STATE/dataset/report.html, NULL: none is written */
 };
 
 /*

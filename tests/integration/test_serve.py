@@ -180,6 +180,18 @@ class Plan(Serve):
         self.assertEqual(out["row"], (7, -1, 9))
         self.refused("E_BAD_TENSOR", peer.call, "ATTACH", {"n": 2}, [tensor("keys", "u64", [1])])
 
+    def test_the_reports_of_the_data_set_are_as_the_recipe_wants_them(self):
+        self.dataset()
+        self.start().stop()
+        dataset = self.dir / "state" / "dataset"
+        for name in ("report.json", "report.html"):
+            self.assertIn("sample 3", (dataset / name).read_text())
+        self.write_recipe(DATASET % "null" + "output: {report: [json], redact: [prompt]}\n")
+        self.start("--state", self.dir / "other").stop()
+        dataset = self.dir / "other" / "dataset"
+        self.assertNotIn("sample 3", (dataset / "report.json").read_text())
+        self.assertFalse((dataset / "report.html").exists())
+
     def test_what_is_attached_may_be_added_to(self):
         self.dataset(n=16)
         sidecar = self.start()
