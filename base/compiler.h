@@ -10,6 +10,9 @@
 /* printf-like: `fmt` is the index of the format, `args` of the first argument, from 1. */
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
+/* Runs before main(), with no other thread there yet. */
+#define AT_LOAD __attribute__((constructor))
+
 /* A vector type of so many bytes: arrays of it stay in registers where those of __m512i do not. */
 #define VECTOR_BYTES(n) __attribute__((vector_size(n)))
 

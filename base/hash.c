@@ -7,9 +7,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifdef HASH_DISPATCH
+#include <xxh_x86dispatch.h> /* xxhash.h, by what the CPU can: the same values */
+#else
 #include <xxhash.h>
+#endif
 
+#include "base/compiler.h"
 #include "base/mem.h"
+
+#ifdef HASH_DISPATCH
+/* The library looks at the CPU when it is first used, and not so that threads could do it at once.
+ */
+static AT_LOAD void look_at_cpu(void)
+{
+    static const char long_input[1024]; /* short ones go without */
+
+    (void)XXH3_64bits(long_input, sizeof(long_input));
+    (void)XXH3_128bits(long_input, sizeof(long_input));
+}
+#endif
 
 uint64_t hash64(const void *bytes, size_t n, uint64_t seed)
 {

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@
 /* What peers may pile up inside libzmq before the guard acts: what arrives between two looks. */
 #define TRANSPORT_BYTES ((uint64_t)512 << 20)
 #define STATE_QUEUE_BYTES ((uint64_t)64 << 20)
+/* Messages up to this size are kept for the next ones. */
+#define HEAP_BYTES (32 << 20)
 #define STUCK_S 30.0
 #define DRAIN_S 10.0
 #define DESCRIPTORS 16384
@@ -344,6 +347,10 @@ static enum status start(struct sidecar *s, struct error *err)
         st = check_worst_case(s, err);
     if (st)
         return st;
+    /* A request in memory that is mapped anew costs as much in page faults as in all else that is
+     * done with it. What a burst leaves goes back when nobody asks (ipc/server.c). */
+    mallopt(M_MMAP_THRESHOLD, HEAP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, HEAP_BYTES);
     serve_update_figures(serve);
     server_set_state(serve->server, SERVER_READY);
     log_event(&s->cli->log, LOG_INFO, "ready", "%s: ready after %.2f s",

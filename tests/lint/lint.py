@@ -50,6 +50,7 @@ SYSTEM_HEADERS = set(
 
 # Foreign header: the only files that may include it. A pattern ending in "/" is a folder.
 THIRD_PARTY = {
+    "xxh_x86dispatch.h": ["base/hash.c"],
     "xxhash.h": ["base/hash.c"],
     "cblas.h": ["linalg/blas.c"],
     "lapacke.h": ["linalg/blas.c"],
