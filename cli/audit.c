@@ -380,7 +380,7 @@ static enum status audit_verb(struct cli *cli, const struct verb *verb, int argc
     return st;
 }
 
-static void append_measures(struct text *out)
+static void append_own_help(struct text *out)
 {
     text_append(out,
                 "\nmeasures, for --fail-on (a percentage is of the rows that a count is among, "
@@ -393,6 +393,9 @@ static void append_measures(struct text *out)
             text_appendf(out, " (needs %s)", needed);
         text_append_char(out, '\n');
     }
+    text_append(out, "\nin an audit these are the defaults, not those below:\n");
+    for (const struct audit_default *d = audit_defaults; d->key; d++)
+        text_appendf(out, "  %s = %s\n", d->key, d->value);
 }
 
 const struct verb verb_audit = {
@@ -402,6 +405,6 @@ const struct verb verb_audit = {
              "                   [--set a.b=v] [--json] [--limit N] [--seed N]",
     .summary = "what a data set looks like: findings, numbers and pictures, no recipe needed",
     .settings = recipe_schema,
-    .more_help = append_measures,
+    .more_help = append_own_help,
     .run = audit_verb,
 };

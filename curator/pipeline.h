@@ -61,8 +61,14 @@ MUST_CHECK
 enum status pipeline_run(const struct pipeline_config *config, struct text *words,
                          struct text *report, struct error *err);
 
-/* An audit: the defaults of a recipe, with the checks on and nothing that could fail for what is
- * worth telling. `recipe` has its own defaults. */
+/* What an audit begins with in place of the defaults of a recipe: the checks on, and nothing that
+ * could fail for what is worth telling. Ends with key NULL. */
+struct audit_default {
+    const char *key, *value;
+};
+extern const struct audit_default audit_defaults[];
+
+/* `recipe` has its own defaults, and gets those of an audit. */
 MUST_CHECK
 enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err);
 

@@ -20,21 +20,20 @@
  */
 #define FIT_ROWS_MAX 5000
 
+const struct audit_default audit_defaults[] = {
+    {"dedup.near.enabled", "true"},   {"decontaminate.action", "flag"},
+    {"on_error.action", "skip"},      {"on_error.max_bad", "18446744073709551615"},
+    {"quality.fit_labels", "field"},  {"difficulty.fit_labels", "field"},
+    {"difficulty.force", "true"},     {"clustering.fit_rows", "20000"},
+    {"clustering.auto_batches", "0"}, {NULL, NULL},
+};
+
 enum status pipeline_audit_defaults(struct recipe *recipe, struct error *err)
 {
-    static const struct {
-        const char *key, *value;
-    } defaults[] = {
-        {"dedup.near.enabled", "true"},   {"decontaminate.action", "flag"},
-        {"on_error.action", "skip"},      {"on_error.max_bad", "18446744073709551615"},
-        {"quality.fit_labels", "field"},  {"difficulty.fit_labels", "field"},
-        {"difficulty.force", "true"},     {"clustering.fit_rows", "20000"},
-        {"clustering.auto_batches", "0"},
-    };
     enum status st = field_guess_open(recipe, err);
 
-    for (size_t i = 0; !st && i < sizeof(defaults) / sizeof(*defaults); i++)
-        st = settings_set(recipe_schema, recipe, defaults[i].key, defaults[i].value,
+    for (const struct audit_default *d = audit_defaults; !st && d->key; d++)
+        st = settings_set(recipe_schema, recipe, d->key, d->value,
                           (struct setting_origin){.word = "audit"}, err);
     return st;
 }
