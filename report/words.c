@@ -30,14 +30,14 @@ static const struct entry stages[] = {
 static const struct entry reasons[] = {
     {"malformed", "malformed", "malformed"},
     {"no_tokens", "no tokens", "without tokens"},
-    {"nonfinite", "NaN or infinite activations", "with NaN or infinite activations"},
-    {"zero_activation", "all-zero activations", "with all-zero activations"},
+    {"nonfinite", "NaN or infinite activations", "NaN or infinite activations"},
+    {"zero_activation", "all-zero activations", "all-zero activations"},
     {"duplicate", "exact duplicate", "exact duplicates"},
     {"near_duplicate", "near duplicate", "near duplicates"},
     {"sae_duplicate", "SAE duplicate", "SAE duplicates"},
     {"contaminated", "contaminated", "contaminated"},
     {"low_quality", "low quality", "low quality"},
-    {"difficulty_window", "outside the difficulty window", "outside the difficulty window"},
+    {"difficulty_window", "outside the difficulty window", "beyond the difficulty window"},
     {NULL, NULL, NULL},
 };
 

@@ -77,6 +77,20 @@ static void unknown_names_stand_for_themselves(void **state)
     assert_dropped("[]", NULL, "no reason is given");
 }
 
+/* Of the summary on the terminal, where numbers stand behind them. */
+static void reasons_fit_their_column(void **state)
+{
+    static const char *const reasons[] = {
+        "malformed",      "no_tokens",     "nonfinite",    "zero_activation", "duplicate",
+        "near_duplicate", "sae_duplicate", "contaminated", "low_quality",     "difficulty_window"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(*reasons); i++) {
+        assert_true(strlen(words_reasons(reasons[i])) <= 28);
+        assert_null(strchr(words_reasons(reasons[i]), '_'));
+    }
+}
+
 static void assert_count(int64_t n, const char *expected)
 {
     struct text out = {0};
@@ -145,6 +159,7 @@ int main(void)
         cmocka_unit_test(dropped_rows_are_told_in_a_sentence),
         cmocka_unit_test(windows_say_which_end_was_passed),
         cmocka_unit_test(close_numbers_get_the_digits_that_part_them),
+        cmocka_unit_test(reasons_fit_their_column),
         cmocka_unit_test(unknown_names_stand_for_themselves),
         cmocka_unit_test(counts_have_thousands),
         cmocka_unit_test(percentages_do_not_round_something_to_nothing),
