@@ -193,7 +193,7 @@ static enum status print_text(const struct explanation *e, const struct run_reco
         text_appendf(out, "  batch       %ld, position %ld in the training order\n", r->batch,
                      r->position);
     st = print_latents(e, out, err);
-    text_append(out, "  neighbours (cosine)\n");
+    text_append(out, e->n_neighbours ? "  neighbours (cosine)\n" : "  neighbours  none\n");
     for (size_t i = 0; i < e->n_neighbours; i++) {
         const struct run_row *n = &record->rows[e->neighbours[i].item];
 

@@ -2,7 +2,9 @@
  * cli/run.c - `saerl run` and `saerl check`: a recipe from end to end, or only looked at.
  */
 #include <string.h>
+#include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/recipe_args.h"
@@ -14,6 +16,27 @@ struct run_options {
     int dry_run, fresh, json;
 };
 
+/* "2m41s, 1.9 GB of memory at the peak"; of a run that was finished before its manifest tells. */
+static void append_cost(struct text *out, double seconds)
+{
+    long whole = (long)(seconds + 0.5);
+    struct rusage usage;
+
+    text_appendf(out, "%-13s ", "took");
+    if (whole < 60)
+        text_appendf(out, "%.1f s", seconds);
+    else
+        text_appendf(out, "%ldm%02lds", whole / 60, whole % 60);
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        double bytes = (double)usage.ru_maxrss * 1024;
+
+        text_appendf(out, bytes < 1e9 ? ", %.0f MB" : ", %.1f GB",
+                     bytes / (bytes < 1e9 ? 1e6 : 1e9));
+        text_append(out, " of memory at the peak");
+    }
+    text_append_char(out, '\n');
+}
+
 /* Where to look now. */
 static void append_next(struct text *out, const char *output, uint32_t report)
 {
@@ -21,12 +44,12 @@ static void append_next(struct text *out, const char *output, uint32_t report)
 
     while (n > 1 && output[n - 1] == '/')
         n--;
-    text_append_char(out, '\n');
     if (report & (REPORT_HTML | REPORT_JSON))
         text_appendf(out, "%-13s %.*s/report.%s\n", "report", (int)n, output,
                      report & REPORT_HTML ? "html" : "json");
     text_appendf(out, "%-13s %.*s/kept.jsonl\n", "data", (int)n, output);
     text_appendf(out, "%-13s saerl explain %.*s ID\n", "why dropped", (int)n, output);
+    text_appendf(out, "%-13s saerl run %.*s/recipe.lock.yaml -o DIR\n", "repeat", (int)n, output);
 }
 
 /* Recipe, workers and pipeline; the summary goes to stdout, or the report with --json. */
@@ -34,6 +57,8 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
                               struct recipe_args *args, struct error *err)
 {
     struct text words = {0}, report = {0};
+    double start = clock_seconds();
+    bool finished = false; /* before this run */
     struct recipe recipe = {0};
     struct pipeline_config config = {
         .recipe = &recipe,
@@ -59,6 +84,7 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
         config.workers = cli->workers;
         st = pipeline_run(&config, &words, &report, err);
         cli_progress_end(cli);
+        finished = words.length > 0;
     }
     if (st == STATUS_CANCELED && err)
         error_set(err, st,
@@ -71,9 +97,13 @@ static enum status run_recipe(struct cli *cli, const char *path, const struct ru
                        options->output ? options->output : recipe.output.dir);
     if (!st && !options->json && !options->dry_run && report.length)
         st = cli_append_summary(cli, &report, &words, err);
-    if (!st && !options->json && !options->dry_run && !cli->quiet)
+    if (!st && !options->json && !options->dry_run && !cli->quiet) {
+        text_append_char(&words, '\n');
+        if (!finished)
+            append_cost(&words, clock_seconds() - start);
         append_next(&words, options->output ? options->output : recipe.output.dir,
                     recipe.output.report);
+    }
     if (!st)
         st = cli_write(NULL, options->json ? &report : &words, err);
     text_release(&words);

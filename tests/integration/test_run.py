@@ -317,6 +317,25 @@ class Edges(SaerlCase):
         tensors, _ = read_safetensors(self.dir / "out" / "features.safetensors")
         self.assertEqual(tensors["tokens_used"][1:4], (0, 0, 0))
         self.assertEqual([s["quality"] for s in self.scores()], [None] * 6)
+        for row, why in (1, "NaN or infinity"), (3, "all zero"):
+            words = self.saerl("explain", self.dir / "out", f"row:{row}").stdout
+            self.assertIn(why, words)
+            self.assertIn("\n  neighbours  none\n", words)
+
+    def test_a_run_ends_with_what_it_took_and_where_to_look(self):
+        self.write_world(6)
+        words = self.run_world().stdout
+        self.assertRegex(words, r"\ntook {10}\d+\.\d s, \d+ MB of memory at the peak\n")
+        self.assertRegex(words, r"\nreport {8}out/report\.html\n")
+        self.assertRegex(words, r"\nrepeat {8}saerl run out/recipe\.lock\.yaml -o DIR\n$")
+        again = self.run_world().stdout
+        self.assertIn("finished already", again)
+        self.assertNotIn("\ntook ", again)
+        self.saerl("run", self.dir / "out/recipe.lock.yaml", "-o", self.dir / "again")
+        for name in "report.json", "report.html", "kept.jsonl", "batches.jsonl":
+            self.assertEqual(
+                (self.dir / "again" / name).read_bytes(), (self.dir / "out" / name).read_bytes()
+            )
 
     def test_no_difficulty_is_said_aloud(self):
         self.write_world(6)
