@@ -140,6 +140,15 @@ static enum status refuse_stream(const char *const *data, size_t n, struct error
     return STATUS_OK;
 }
 
+/* A report is a folder. */
+static enum status check_output(const char *output, struct error *err)
+{
+    if (strcmp(output, "-") != 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_INVALID,
+                     "-o '-': a report is a folder, expected its name; --json prints report.json");
+}
+
 static enum status copy_list(struct string_list *list, const char *const *items, size_t n,
                              struct error *err)
 {
@@ -225,7 +234,10 @@ static enum status audit(struct cli *cli, const char *const *data, size_t n_data
         .progress_context = cli,
     };
     struct text report = {0}, said = {0};
-    enum status st = make_recipe(&recipe, data, n_data, options, args, &said, err);
+    enum status st = check_output(options->output, err);
+
+    if (!st)
+        st = make_recipe(&recipe, data, n_data, options, args, &said, err);
 
     log_lines(&cli->log, LOG_INFO, "fields", text_string(&said));
     what.guessed = said.length > 0;
