@@ -29,6 +29,30 @@ static void draw_heat_scale(struct page *page, double most, const char *meaning)
     text_append(out, "</span></p>\n");
 }
 
+static struct number edge_name(enum axis_kind kind, double edge)
+{
+    return kind == AXIS_COUNT ? number_count(edge) : number_score(edge);
+}
+
+/* "batch 12, cluster 3: 4" */
+static void append_field(struct text *out, const struct heat *h, size_t row, size_t column)
+{
+    if (h->x_title) {
+        plot_append_words(out, h->x_title, HTML_NAME_WIDTH);
+        text_append_char(out, ' ');
+    }
+    text_appendf(out, "%s, ", edge_name(h->x_kind, h->x_edges[column]).s);
+    if (h->y_title) {
+        plot_append_words(out, h->y_title, HTML_NAME_WIDTH);
+        text_append_char(out, ' ');
+    }
+    if (h->y_names)
+        plot_append_words(out, h->y_names[row], HTML_NAME_WIDTH);
+    else
+        text_append(out, number_score(h->y_edges[row]).s);
+    text_appendf(out, ": %s", number_count(h->values[row * h->columns + column]).s);
+}
+
 void chart_heat(struct page *page, const struct heat *h)
 {
     double most, row_height;
@@ -77,18 +101,14 @@ void chart_heat(struct page *page, const struct heat *h)
                 continue;
             text_appendf(p.out,
                          "<rect class=\"h%d\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
-                         "height=\"%.1f\"><title>%s</title></rect>\n",
-                         heat_class(value, most), a, top, fmax(0.5, b - a), bottom - top,
-                         number_count(value).s);
+                         "height=\"%.1f\"><title>",
+                         heat_class(value, most), a, top, fmax(0.5, b - a), bottom - top);
+            append_field(p.out, h, r, c);
+            text_append(p.out, "</title></rect>\n");
         }
     }
     plot_x_axis(&p, h->x_title);
     plot_end(&p);
-}
-
-static struct number edge_name(enum axis_kind kind, double edge)
-{
-    return kind == AXIS_COUNT ? number_count(edge) : number_score(edge);
 }
 
 void figure_fields(struct page *page, const char *caption, const char *corner, const struct heat *h)

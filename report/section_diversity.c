@@ -42,6 +42,8 @@ static void append_tiles(struct page *page, const struct json *section)
                  {"silhouette", "Silhouette"},
                  {"source_nmi", "Like the sources"}};
     double largest = member_number(section, "largest_share");
+    const struct json *sizes = json_member(section, "sizes");
+    double smallest = json_double(json_element(sizes, json_length(sizes) - 1));
 
     page_tiles_begin(page);
     for (size_t i = 0; i < sizeof(tiles) / sizeof(*tiles); i++) {
@@ -52,6 +54,9 @@ static void append_tiles(struct page *page, const struct json *section)
     }
     if (!isnan(largest))
         page_tile(page, number_share(largest).s, "In the largest", NULL);
+    if (json_length(sizes) > 1 && smallest < member_number(section, "rows"))
+        page_tile(page, number_share(smallest / member_number(section, "rows")).s,
+                  "In the smallest", NULL);
     page_tiles_end(page);
 }
 
@@ -132,9 +137,9 @@ static void draw_map(struct page *page, const struct json *map, struct hexagon *
                                     .n = member_number(cell, "n"),
                                     .group = group_of(coloured, cluster),
                                     .words = words[i].s};
-        snprintf(words[i].s, sizeof(words[i].s), "%s samples, %s of cluster %.0f",
-                 number_count(cells[i].n).s, number_share(member_number(cell, "share")).s,
-                 fabs(cluster) < 1e9 ? cluster : NAN);
+        snprintf(words[i].s, sizeof(words[i].s), "%s %s, %s of cluster %.0f",
+                 number_count(cells[i].n).s, cells[i].n == 1 ? "sample" : "samples",
+                 number_share(member_number(cell, "share")).s, fabs(cluster) < 1e9 ? cluster : NAN);
     }
     for (size_t c = 0; c < coloured->n; c++) {
         if (!label_place(cells, n, (int)c, &labels[n_labels]))

@@ -116,6 +116,32 @@ static void a_chart_of_nothing_is_a_sentence(void **state)
     text_release(&page.out);
 }
 
+static void fields_say_where_they_are(void **state)
+{
+    const double x[] = {0, 12, 13}, y[] = {0, 0.5, 1}, values[] = {1, 2, 3, 4};
+    const char *const names[] = {"<3>", "7"};
+    struct heat heat = {.x_title = "batch",
+                        .y_title = "cluster",
+                        .x_kind = AXIS_COUNT,
+                        .x_edges = x,
+                        .y_names = names,
+                        .values = values,
+                        .rows = 2,
+                        .columns = 2};
+    struct page page = {.limit = SIZE_MAX};
+
+    (void)state;
+    chart_heat(&page, &heat);
+    assert_int_equal(count(&page, "<title>batch 12, cluster &lt;3&gt;: 2</title>"), 1);
+    heat.y_names = NULL;
+    heat.y_edges = y;
+    heat.x_kind = AXIS_VALUE;
+    heat.x_title = heat.y_title = NULL;
+    chart_heat(&page, &heat);
+    assert_int_equal(count(&page, "<title>12.0, 0.50: 4</title>"), 1);
+    text_release(&page.out);
+}
+
 /* Every kind of chart with one set of numbers, some of them of no use. */
 static void draw_all(struct page *page, const double *x, size_t n)
 {
@@ -240,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_chart_of_nothing_is_a_sentence),
         cmocka_unit_test(numbers_of_any_size_make_sound_charts),
         cmocka_unit_test(log_ticks_are_powers_of_ten),
+        cmocka_unit_test(fields_say_where_they_are),
         cmocka_unit_test(charts_are_bounded),
     };
 
