@@ -92,8 +92,11 @@
       .join(" ").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") + ending;
   }
 
-  // A quote before = + - @ keeps spreadsheets from taking a text for a formula.
+  // What is not known is an empty cell. A quote before = + - @ keeps spreadsheets from taking a text for a formula.
   function csvCell(text) {
+    if (text.trim() === "\u2013") {
+      return "";
+    }
     const isNumber = !isNaN(numberOf(text));
     let value = isNumber
       ? text.trim().replace(/,/g, "").replace("\u2212", "-").replace(/\s*%$/, "%") : text;

@@ -80,9 +80,8 @@ static void append_verdict(struct text *out, const struct json *benchmark)
 static void append_table(struct page *page, const struct json *against)
 {
     static const struct column columns[] = {
-        {"Benchmark", COLUMN_TEXT},   {"", COLUMN_TEXT},
-        {"Items", COLUMN_NUMBER},     {"Found", COLUMN_NUMBER},
-        {"Your rows", COLUMN_NUMBER}, {"Likely false", COLUMN_NUMBER},
+        {"Benchmark", COLUMN_TEXT}, {"Verdict", COLUMN_TEXT},     {"Items", COLUMN_NUMBER},
+        {"Found", COLUMN_NUMBER},   {"Your rows", COLUMN_NUMBER}, {"Likely false", COLUMN_NUMBER},
     };
     struct table table;
 
@@ -126,10 +125,11 @@ static void append_benchmarks(struct page *page, const struct json *against)
         figure_begin(page, "Items found, by benchmark",
                      "the share of each benchmark that is in your data");
         chart_bars(page, CHART_WIDE, AXIS_SHARE, bars, n);
+        append_table(page, against); /* short enough to be read at once */
         figure_end(page);
-    }
-    if (json_length(against) > 0)
+    } else if (json_length(against) > 0) {
         append_table(page, against);
+    }
 }
 
 /* The item looks like a sample that has nothing but its text. */

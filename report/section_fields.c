@@ -98,7 +98,7 @@ static void append_columns(struct page *page, const struct json *section)
     double of = member_number(section, "columns_of");
     double beyond = member_number(section, "columns_beyond");
     static const struct column columns[] = {
-        {"Member", COLUMN_TEXT}, {"Types", COLUMN_TEXT}, {"", COLUMN_TEXT}};
+        {"Member", COLUMN_TEXT}, {"Types", COLUMN_TEXT}, {"Note", COLUMN_TEXT}};
     struct table table;
 
     if (json_length(list) == 0)

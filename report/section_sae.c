@@ -226,12 +226,14 @@ static bool append_card(struct page *page, const struct json *card)
                  number_share(share).s, number_count(rows).s, number_value(mean).s,
                  number_value(max).s);
     page->figure_title = title;
+    text_append(out, "<div>\n");
     chart_histogram_json(page, json_member(card, "histogram"),
                          (struct histogram){.width = CHART_HALF,
                                             .x_kind = AXIS_VALUE,
                                             .y_kind = AXIS_COUNT,
                                             .x_title = "value where it fires"},
-                         NULL);
+                         title);
+    text_append(out, "</div>\n");
     page->figure_title = NULL;
     append_top(page, json_member(card, "top"));
     text_append(out, "</div></article>\n");

@@ -19,6 +19,7 @@ static void contamination_says_which_benchmark_suffers_most(void **state)
     section_holds(&html,
                   "the worst is math500.jsonl, 44 of its 500 items; 3 match one only by chance");
     section_holds(&html, "&lt;i&gt;.jsonl");
+    assert_true(strstr(text_string(&html), "</table>") < strstr(text_string(&html), "</figure>"));
     section_lacks(&html, "<i>.jsonl");
     text_release(&html);
     section_page(&html, "contamination",

@@ -41,6 +41,7 @@ static void sae_cards_hold_histogram_and_top_samples(void **state)
     section_holds(&html, "density <b>1.0\xc2\xa0%</b>");
     section_holds(&html, "is 7 &amp; 9 prime");
     section_holds(&html, "text not shown");
+    section_holds(&html, "The table behind the chart");
     section_holds(&html, "width=\"48.0\"");
     section_holds(&html, "width=\"24.0\"");
     text_release(&html);
