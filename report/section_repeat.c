@@ -103,7 +103,11 @@ const struct section section_repeat = {
     .about =
         "<p>The recipe names every setting that can change a number here, also those that were "
         "left at their defaults. Save it, and <code>saerl run</code> takes it as it is; compare "
-        "the hashes of the inputs first.</p>",
+        "the hashes of the inputs first.</p>\n<p>How long each stage took, peak memory, the CPU "
+        "and what "
+        "multiplied matrices on it change no number and are not here: of a run, "
+        "<code>manifest.json</code> beside this page has them, and <code>log.jsonl</code> what was "
+        "said meanwhile.</p>",
     .reading = reading,
     .body = body,
 };
