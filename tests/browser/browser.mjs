@@ -26,9 +26,9 @@ export function finish() {
   process.exitCode = failed ? 1 : 0;
 }
 
-export async function launch() {
+export async function launch(...args) {
   // As root, as in a container, there is no sandbox; the pages are ours.
-  return chromium.launch({executablePath: process.env.CHROMIUM, args: ["--no-sandbox"]});
+  return chromium.launch({executablePath: process.env.CHROMIUM, args: ["--no-sandbox", ...args]});
 }
 
 // A report in a context of its own; whatever it asks for, says or tries is written down.

@@ -101,6 +101,7 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
         nameless: [...document.querySelectorAll("svg")].filter((s) => s.getAttribute("aria-hidden") !== "true" &&
           !(s.getAttribute("role") === "img" && (s.ariaLabel || s.getAttribute("aria-labelledby")?.split(" ").every((id) => document.getElementById(id)?.textContent.trim())))).length,
         captions: [...document.querySelectorAll("table")].filter((t) => !t.caption?.textContent.trim()).length,
+        headless: [...document.querySelectorAll("th")].filter((t) => !t.textContent.trim()).length,
         scopes: [...document.querySelectorAll("th")].filter((t) => !t.scope).length,
         controls: [...document.querySelectorAll("input, button, select")].filter((c) => !(c.labels?.length || c.ariaLabel || c.textContent.trim())).length,
         ids: document.querySelectorAll("[id]").length - new Set([...document.querySelectorAll("[id]")].map((e) => e.id)).size,
@@ -108,7 +109,7 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
     });
     assert.ok(said.title > 5);
     assert.deepEqual({...said, title: 0, nav: Math.min(said.nav, 1)},
-      {lang: "en", title: 0, h1: 1, skips: 0, main: 1, nav: 1, nameless: 0, captions: 0, scopes: 0, controls: 0, ids: 0});
+      {lang: "en", title: 0, h1: 1, skips: 0, main: 1, nav: 1, nameless: 0, captions: 0, headless: 0, scopes: 0, controls: 0, ids: 0});
   });
 
   await test(`${name}: what a screen reader is told`, async () => {
@@ -175,6 +176,32 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
     assert.ok(sorted >= 3, `${sorted} tables had anything to sort`);
   });
 
+  await test("a chart is saved as a drawing that stands alone, and its table with all numbers", async () => {
+    const {sections} = JSON.parse(fs.readFileSync(demo.replace(/html$/, "json"), "utf8"));
+    const saved = async (figure, button) => {
+      const [download] = await Promise.all([page.waitForEvent("download"), figure.locator(".tools button", {hasText: button}).click()]);
+      return [download.suggestedFilename(), fs.readFileSync(await download.path(), "utf8")];
+    };
+    const [name, csv] = await saved(page.locator("#funnel figure").first(), "CSV");
+    assert.match(name, /^saerl-funnel-.*\.csv$/);
+    // In whatever order the table is by now.
+    assert.deepEqual(csv.trim().split("\r\n").slice(1).map((l) => l.split(",").slice(1, 3).join()).sort(),
+      sections.funnel.stages.map((s) => [s.in, s.dropped].join()).sort());
+    const svg = (await saved(page.locator("#difficulty figure").first(), "SVG"))[1];
+    assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
+    assert.doesNotMatch(svg, /var\(|<script|data-words/);
+    // Each drawing can be had in numbers.
+    const lacking = await page.evaluate(() => [...document.querySelectorAll("svg.chart")]
+      .filter((s) => !(s.closest("figure") ?? s.closest("article")).querySelector("table")).map((s) => s.ariaLabel ?? s.querySelector("title")?.textContent));
+    assert.deepEqual(lacking, []);
+  });
+
+  await test("read-outs are sentences that can be understood", async () => {
+    const words = await page.evaluate(() => [...document.querySelectorAll("svg.chart [data-words]")].map((e) => e.getAttribute("data-words")));
+    assert.ok(words.length > 100);
+    assert.deepEqual(words.filter((w) => /\b1 samples|^[\d,.]+$|NaN|undefined/.test(w)), []);
+  });
+
   await test("the threshold slider tells what would be kept", async () => {
     const slider = page.locator("#quality input[type=range]");
     const output = page.locator("#quality output").first();
@@ -222,6 +249,25 @@ for (const [name, file] of [["demo", demo], ["hostile", hostile]]) {
   await test("after all this nothing was fetched, said or tried", async () => quiet(seen));
   await close();
 }
+
+await test("high contrast keeps what the colours of a chart mean", async () => {
+  const {page, seen, close} = await open(browser, demo, {forcedColors: "active"});
+  const keys = await page.locator("#diversity .legend .key").evaluateAll((list) => list.map((e) => getComputedStyle(e, "::before").backgroundColor));
+  assert.ok(keys.length > 1);
+  assert.equal(new Set(keys).size, keys.length);
+  quiet(seen);
+  await close();
+});
+
+await test("whoever has set larger letters gets them, and no sideways scrolling", async () => {
+  const large = await launch("--blink-settings=defaultFontSize=32");
+  const {page, seen, close} = await open(large, demo);
+  assert.equal(await page.evaluate(() => getComputedStyle(document.querySelector(".finding p:nth-of-type(2)")).fontSize), "30px");
+  assert.ok(await page.evaluate(() => document.scrollingElement.scrollWidth <= document.scrollingElement.clientWidth));
+  quiet(seen);
+  await close();
+  await large.close();
+});
 
 await test("readable with scripts off", async () => {
   const {page, seen, close} = await open(browser, demo, {javaScriptEnabled: false});
