@@ -82,7 +82,7 @@ static void curriculum_joins_columns_of_a_large_map(void **state)
     text_append(&json, "]}}");
     section_page(&html, "curriculum", text_string(&json));
     section_lacks(&html, "nothing to draw");
-    section_holds(&html, ">2</title>");
+    section_holds(&html, ": 2</title>");
     section_holds(&html, ">others<");
     text_release(&json);
     text_release(&html);
