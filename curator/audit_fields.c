@@ -14,6 +14,7 @@
 /* Different problems of malformed rows told, in order of appearance. */
 #define PROBLEMS_MAX 20
 #define LENGTH_BINS 24
+#define VALUE_BINS 20
 
 /* A malformed row in a hundred is no stray line but a fault of what wrote the file; with a quarter
  * gone the rest is no longer the data set that was meant. */
@@ -544,6 +545,62 @@ static enum status append_columns(const struct audit *audit, struct text *out, s
     return columns_append(&run->data, closed, n, out, err);
 }
 
+/* ---- Labels ---- */
+
+static double quality_of(const struct sample *s)
+{
+    return s->quality;
+}
+
+static double difficulty_of(const struct sample *s)
+{
+    return s->difficulty_from_rewards ? NAN : s->difficulty;
+}
+
+static double reward_of(const struct sample *s)
+{
+    return s->pass_rate;
+}
+
+/* What the fields with numbers hold, whether or not anything is learned from them. */
+static enum status append_values(const struct audit *audit, struct text *out, struct error *err)
+{
+    static const struct {
+        const char *field;
+        double (*value)(const struct sample *);
+    } fields[] = {{"quality", quality_of}, {"difficulty", difficulty_of}, {"rewards", reward_of}};
+    const struct dataset *data = &audit->run->data;
+    double *values = mem_alloc(data->n, sizeof(*values));
+    const char *comma = "";
+
+    if (!values)
+        return error_nomem(err);
+    text_append(out, ",\"values\":[");
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+        struct histogram h;
+        size_t n = 0;
+
+        for (size_t row = 0; row < data->n; row++) {
+            double x = fields[i].value(&data->samples[row]);
+
+            if (isfinite(x))
+                values[n++] = x;
+        }
+        if (n == 0)
+            continue;
+        histogram_init_for(&h, values, n, VALUE_BINS);
+        histogram_fill(&h, values, n);
+        text_appendf(out, "%s{\"field\":\"%s\",\"rows\":%zu,\"histogram\":", comma, fields[i].field,
+                     n);
+        histogram_print(&h, out);
+        text_append_char(out, '}');
+        comma = ",";
+    }
+    text_append_char(out, ']');
+    mem_free(values);
+    return STATUS_OK;
+}
+
 enum status audit_fields(struct audit *audit, struct text *out, struct error *err)
 {
     const struct dataset *data = &audit->run->data;
@@ -560,6 +617,8 @@ enum status audit_fields(struct audit *audit, struct text *out, struct error *er
     st = append_columns(audit, out, err);
     if (!st)
         st = append_lengths(audit, out, err);
+    if (!st)
+        st = append_values(audit, out, err);
     append_problems(audit, out);
     if (!st)
         st = append_sources(audit, out, err);

@@ -146,14 +146,14 @@ static void append_summary(struct page *page, const struct json *summary, const 
 
     if (json_type(summary) != JSON_OBJECT)
         return;
-    figure_table_begin(page);
+    page_fold_begin(page, "Shortest, median, longest", NAN);
     table_begin(&table, page, "Summary of the lengths", columns, 2);
     for (size_t i = 0; i < sizeof(lines) / sizeof(*lines) && table_row(&table); i++) {
         table_words(&table, lines[i].words);
         table_plain(&table, member_number(summary, lines[i].name));
     }
     table_end(&table);
-    figure_table_end(page);
+    page_fold_end(page);
 }
 
 static void append_length(struct page *page, const struct json *length, const char *title,
@@ -181,6 +181,38 @@ static void append_length(struct page *page, const struct json *length, const ch
                      number_count(above).s, above == 1 ? "one is" : "ones are");
     append_summary(page, summary, unit);
     figure_end(page);
+}
+
+/* The labels, small and beside each other. */
+static void append_values(struct page *page, const struct json *values)
+{
+    static const struct {
+        const char *field, *title, *x_title;
+    } fields[] = {{"quality", "Quality as labelled", "quality"},
+                  {"difficulty", "Difficulty as labelled", "difficulty, from easy to hard"},
+                  {"rewards", "Rewards", "mean of a row"}};
+
+    for (size_t i = 0; i < json_length(values); i++) {
+        const struct json *value = json_element(values, i);
+        const char *field = member_string(value, "field");
+        double rows = member_number(value, "rows");
+        char sentence[96];
+
+        for (size_t f = 0; field && f < sizeof(fields) / sizeof(*fields); f++) {
+            if (strcmp(field, fields[f].field) != 0)
+                continue;
+            snprintf(sentence, sizeof(sentence), "of the %s %s that %s one", number_count(rows).s,
+                     rows == 1 ? "row" : "rows", rows == 1 ? "has" : "have");
+            figure_begin(page, fields[f].title, sentence);
+            chart_histogram_json(page, json_member(value, "histogram"),
+                                 (struct histogram){.width = CHART_HALF,
+                                                    .x_kind = AXIS_VALUE,
+                                                    .y_kind = AXIS_COUNT,
+                                                    .x_title = fields[f].x_title},
+                                 fields[f].title);
+            figure_end(page);
+        }
+    }
 }
 
 static void append_sources(struct page *page, const struct json *section)
@@ -259,6 +291,7 @@ static void body(struct page *page, const struct json *section)
     page_columns_begin(page);
     append_length(page, json_member(section, "length"), "Length of the prompts", "words");
     append_length(page, json_member(section, "tokens"), "Length in tokens", "tokens");
+    append_values(page, json_member(section, "values"));
     page_columns_end(page);
     append_sources(page, section);
     append_problems(page, section);

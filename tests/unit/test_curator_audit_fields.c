@@ -111,6 +111,52 @@ static void clean_rows_have_no_findings(void **state)
     audit_sample_release(&sample);
 }
 
+static double sum_of_counts(const struct json *root, const char *path)
+{
+    const struct json *counts = audit_sample_at(root, path);
+    double sum = 0;
+
+    for (size_t i = 0; i < json_length(counts); i++)
+        sum += json_double(json_element(counts, i));
+    return sum;
+}
+
+/* Also where nothing is learned from them, as without vectors. */
+static void labels_are_told_as_they_were_read(void **state)
+{
+    struct audit_sample sample;
+    struct json *root;
+
+    (void)state;
+    audit_sample_init(&sample, 20, 4);
+    for (size_t i = 0; i < 10; i++)
+        sample.run.data.samples[i].quality = i < 7 ? 1 : 0;
+    sample.run.data.samples[3].difficulty = 0.5;
+    sample.run.data.samples[4].difficulty = 0.75; /* of no column: told under rewards */
+    sample.run.data.samples[4].difficulty_from_rewards = true;
+    root = audit_sample_print(&sample, audit_fields);
+    assert_int_equal(json_length(audit_sample_at(root, "values")), 3);
+    audit_sample_is_text(root, "values.0.field", "quality");
+    near(root, "values.0.rows", 10);
+    near(root, "values.0.histogram.edges.0", 0);
+    near(root, "values.0.histogram.counts.0", 3);
+    near(root, "values.0.histogram.counts.19", 7);
+    audit_sample_is_text(root, "values.1.field", "difficulty");
+    near(root, "values.1.rows", 1);
+    audit_sample_is_text(root, "values.2.field", "rewards");
+    near(root, "values.2.rows", 20);
+    assert_true(sum_of_counts(root, "values.2.histogram.counts") == 20);
+    json_free(root);
+    for (size_t i = 0; i < 20; i++) {
+        sample.run.data.samples[i].quality = sample.run.data.samples[i].difficulty = NAN;
+        sample.run.data.samples[i].pass_rate = NAN;
+    }
+    root = audit_sample_print(&sample, audit_fields);
+    assert_int_equal(json_length(audit_sample_at(root, "values")), 0);
+    json_free(root);
+    audit_sample_release(&sample);
+}
+
 static void what_is_wrong_with_rows_is_found(void **state)
 {
     struct audit_sample sample;
@@ -265,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clean_rows_have_no_findings),
+        cmocka_unit_test(labels_are_told_as_they_were_read),
         cmocka_unit_test(what_is_wrong_with_rows_is_found),
         cmocka_unit_test(few_bad_rows_are_notes),
         cmocka_unit_test(long_prompts_are_far_beyond_the_others),

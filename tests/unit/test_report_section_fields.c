@@ -51,12 +51,29 @@ static void fields_without_a_name_of_the_source_counts_it(void **state)
     text_release(&html);
 }
 
+static void fields_draws_each_label(void **state)
+{
+    struct text html = {0};
+
+    (void)state;
+    section_page(&html, "fields",
+                 "{\"rows\":3,\"values\":[{\"field\":\"quality\",\"rows\":2,\"histogram\":{"
+                 "\"edges\":[0,0.5,1],\"counts\":[0,2]}},{\"field\":\"rewards\",\"rows\":1,"
+                 "\"histogram\":null},{\"field\":\"of tomorrow\",\"rows\":1},null]}");
+    section_holds(&html, "Quality as labelled");
+    section_holds(&html, "Of the 2 rows that have one.");
+    section_holds(&html, "Of the 1 row that has one.");
+    section_lacks(&html, "tomorrow");
+    text_release(&html);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_says_what_was_read_from_where),
         cmocka_unit_test(fields_points_at_members_of_several_types),
         cmocka_unit_test(fields_without_a_name_of_the_source_counts_it),
+        cmocka_unit_test(fields_draws_each_label),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
