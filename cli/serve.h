@@ -80,6 +80,7 @@ enum handle_outcome serve_compute(struct serve *serve, struct request *request,
 struct encoded {
     struct vectors vectors;
     uint64_t *sids;           /* [n], SUBMIT */
+    struct hash128 digest;    /* SUBMIT: message_digest */
     struct message_out reply; /* CURATE */
 };
 

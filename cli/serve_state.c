@@ -19,7 +19,9 @@ struct call {
     struct serve *serve;
     const struct message *message;
     uint64_t session, request;
-    struct hash128 digest;
+    const struct frame *frames;
+    size_t n_frames;
+    struct hash128 digest; /* of a kind that is remembered */
     size_t bytes;
     const char *user;
     struct message_out *out;
@@ -624,6 +626,9 @@ static enum status answer(struct call *call, struct encoded *encoded, struct err
         return STATUS_OK;
     }
     if (is_remembered(kind))
+        call->digest =
+            encoded ? encoded->digest : message_digest(call->frames, call->n_frames, NULL);
+    if (is_remembered(kind))
         st = session_replay(call->serve->session, call->session, call->request, call->digest,
                             &known, &reply, &call->refusal, err);
     if (!st && !refused(call) && known && reply.header) {
@@ -720,7 +725,8 @@ enum handle_outcome serve_handle(void *context, enum lane lane, struct request *
         .message = &request->message,
         .session = request->message.envelope.session,
         .request = request->message.envelope.request,
-        .digest = request->digest,
+        .frames = request->frames,
+        .n_frames = request->n_frames,
         .bytes = request->bytes,
         .user = request->user,
         .out = out,

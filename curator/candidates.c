@@ -403,6 +403,8 @@ enum status candidates_encode(struct candidates_encoder *e, struct vectors *v,
     if (!st)
         st = hash_contents(v->content, c, err);
     if (!st)
+        v->sent = hash128(v->content, c->n * sizeof(*v->content));
+    if (!st)
         st = c->form == CANDIDATES_SPARSE ? take_sparse(v, c, err) : take_dense(e, v, c, use, err);
     if (st)
         vectors_release(v);

@@ -56,6 +56,7 @@ struct vectors {
     uint32_t *tokens_used;             /* [n] or NULL: not told */
     float *recon_mean, *recon_max;     /* [n] or NULL */
     struct hash128 *content;           /* [n] of what was encoded */
+    struct hash128 sent;               /* of what came: all of act and keep, or of features */
     struct hash128 *prompts;           /* [n], all zero without texts */
     struct encode_reference reference; /* that they were encoded by; tokens 0: none was needed */
     bool pooled;

@@ -47,7 +47,8 @@ static enum protocol_error check(struct lane_thread *t, struct job *job)
     e = message_read_body(&request->message, job->frames, job->n_frames, &work->fault);
     if (e)
         return e;
-    request->digest = message_digest(job->frames, job->n_frames);
+    request->frames = job->frames;
+    request->n_frames = job->n_frames;
     request->bytes = job->ticket.bytes;
     request->user = job->user;
     work->parsed = true;

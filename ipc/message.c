@@ -303,7 +303,7 @@ void message_fault(const struct message *message, struct fault *fault)
         fault->retry_after_ms = wait < UINT32_MAX ? (uint32_t)wait : UINT32_MAX;
 }
 
-struct hash128 message_digest(const struct frame *frames, size_t n)
+struct hash128 message_digest(const struct frame *frames, size_t n, const struct known_hash *known)
 {
     struct {
         uint64_t kind;
@@ -319,7 +319,10 @@ struct hash128 message_digest(const struct frame *frames, size_t n)
         table.kind = envelope.kind;
     for (size_t i = 1; i < n; i++) {
         table.frames[i - 1].n = frames[i].n;
-        table.frames[i - 1].hash = hash128(frames[i].n ? frames[i].data : "", frames[i].n);
+        if (known && known->data && frames[i].data == known->data)
+            table.frames[i - 1].hash = known->hash;
+        else
+            table.frames[i - 1].hash = hash128(frames[i].n ? frames[i].data : "", frames[i].n);
     }
     return hash128(&table, sizeof(table));
 }

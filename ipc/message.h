@@ -93,9 +93,15 @@ void message_fault(const struct message *message, struct fault *fault);
 /*
  * What decides whether a request is the same when it comes again: kind, header, tensors and where
  * their borders are; not session, request id or flags. For frames that message_read_envelope()
- * accepted. Allocates nothing.
+ * accepted. Whoever has read the bytes of a large tensor already may give a hash of them, here and
+ * every time that a message of this kind comes: they are not read again. `known` may be NULL.
+ * Allocates nothing.
  */
-struct hash128 message_digest(const struct frame *frames, size_t n);
+struct known_hash {
+    const void *data; /* of the tensor; NULL: of none */
+    struct hash128 hash;
+};
+struct hash128 message_digest(const struct frame *frames, size_t n, const struct known_hash *known);
 
 /*
  * A message under construction. `header` holds JSON members without braces ("\"a\":1,\"b\":2");

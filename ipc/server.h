@@ -35,9 +35,9 @@ enum lane {
 /* A request in a lane. */
 struct request {
     struct message message;
-    struct hash128 digest; /* message_digest */
-    size_t bytes;          /* of all its frames */
-    const char *user;      /* text of the key, "" without CURVE; borrowed */
+    const struct frame *frames; /* [n_frames] that the message was read from; borrowed */
+    size_t n_frames, bytes;     /* of all its frames */
+    const char *user;           /* text of the key, "" without CURVE; borrowed */
 
     /* For what COMPUTE leaves to STATE: set both and return HANDLE_FORWARD. Freed by the server. */
     void *attachment;

@@ -255,13 +255,12 @@ class Bench:
         sidecar = self.sidecar("ingest", self.world.candidates("tokens"))
         sink, bare = self.bare("sink")
         size = SAMPLES * LENGTH * D_IN * 2
-        ours, theirs, first = [], [], 0
+        ours, theirs, first, count = [], [], 0, 2000  # 3.7 GB: a window takes a while to fill
+        both = dict(file=self.world.tokens(), samples=SAMPLES, length=LENGTH, masked=True, window=64 << 20)
         for turn in range(8):
-            both = dict(file=self.world.tokens(), count=200, samples=SAMPLES, length=LENGTH, masked=True,
-                        window=64 << 20)
-            b = self.load("submit", endpoint=bare, bare=True, **both)
-            o = self.load("submit", endpoint=self.endpoint(sidecar), first=first, **both)
-            first += 200 * SAMPLES
+            b = self.load("submit", endpoint=bare, bare=True, count=count, **both)
+            o = self.load("submit", endpoint=self.endpoint(sidecar), first=first, count=count, **both)
+            first += count * SAMPLES
             if turn > 0:
                 theirs.append(b["bytes"] / b["seconds"] / GB)
                 ours.append(o["bytes"] / o["seconds"] / GB)

@@ -464,6 +464,36 @@ class Pool(Serve):
         other = [tensor("sid", "u64", [1]), tensor("act", "f32", [3.0] * d, [1, d])]
         self.assertEqual(peer.call("SUBMIT", {}, other)[1]["reason"], (5,))
 
+    def test_a_submission_that_comes_again_must_be_the_same(self):
+        """To the last byte of each tensor, also where its texts were encoded before."""
+        self.pool()
+        sidecar = self.start()
+        peer = sidecar.peer()
+        texts = [tensor("text", "u8", b"onetwo"), tensor("text_off", "i64", [0, 3, 6])]
+        peer.call("SUBMIT", {}, self.random_samples([8, 9], seed=5) + texts)
+        keep = [tensor("keep", "u8", [1, 1, 1, 0])]
+        sent = self.random_samples([1, 2]) + keep + texts
+        peer.send("SUBMIT", {}, sent, request=70)
+        first = peer.receive_raw()
+        sidecar.kill()
+        peer = self.start().peer()
+        peer.send("SUBMIT", {}, sent, request=70, flags=4)
+        self.assertEqual(peer.receive_raw()[1:], first[1:])
+        sid, act, off = self.random_samples([1, 2])
+        data = bytearray(act[3])
+        data[-1] ^= 1
+        others = [
+            [sid, act[:3] + (bytes(data),), off] + keep + texts,
+            [sid, act, tensor("act_off", "i64", [0, 1, 4])] + keep + texts,
+            [sid, act, off, tensor("keep", "u8", [1, 1, 0, 0])] + texts,
+            [sid, act, off] + texts,
+            [sid, act, off] + keep,
+            [tensor("sid", "u64", [1, 3]), act, off] + keep + texts,
+            [sid, act, off] + keep + [tensor("text", "u8", b"onetwO"), texts[1]],
+        ]
+        for tensors in others:
+            self.refused("E_CONFLICT", peer.call, "SUBMIT", {}, tensors, request=70)
+
     def test_a_known_prompt_is_not_encoded_again(self):
         self.pool()
         sidecar = self.start()

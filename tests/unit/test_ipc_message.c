@@ -361,6 +361,7 @@ static void a_name_comes_once_and_the_header_before_the_tensors(void **state)
 static void digest_is_of_kind_header_and_tensors_with_their_borders(void **state)
 {
     static const char bytes[] = "abcdef";
+    struct known_hash known;
     struct hash128 first;
     struct sample a, b;
 
@@ -368,29 +369,37 @@ static void digest_is_of_kind_header_and_tensors_with_their_borders(void **state
     sample_init(&a, "{}", bytes, 3);
     sample_envelope(&a, (struct envelope){.kind = KIND_SUBMIT, .session = 1, .request = 1});
     a.frames[a.n++] = (struct frame){bytes + 3, 3};
-    first = message_digest(a.frames, a.n);
+    first = message_digest(a.frames, a.n, NULL);
 
     b = a;
     sample_envelope(&b, (struct envelope){
                             .kind = KIND_SUBMIT, .session = 2, .request = 9, .flags = FLAG_RETRY});
-    assert_true(hash128_equal(first, message_digest(b.frames, b.n)));
+    assert_true(hash128_equal(first, message_digest(b.frames, b.n, NULL)));
 
     b.frames[2].n = 4;
     b.frames[3] = (struct frame){bytes + 4, 2};
-    assert_false(hash128_equal(first, message_digest(b.frames, b.n)));
+    assert_false(hash128_equal(first, message_digest(b.frames, b.n, NULL)));
 
     b = a;
     b.frames[1] = (struct frame){"{ }", 3};
-    assert_false(hash128_equal(first, message_digest(b.frames, b.n)));
+    assert_false(hash128_equal(first, message_digest(b.frames, b.n, NULL)));
 
     b = a;
     sample_envelope(&b, (struct envelope){.kind = KIND_SCORE, .session = 1, .request = 1});
-    assert_false(hash128_equal(first, message_digest(b.frames, b.n)));
+    assert_false(hash128_equal(first, message_digest(b.frames, b.n, NULL)));
+
+    /* A hash that is known stands for a frame's bytes, and for no other's. */
+    known = (struct known_hash){.data = bytes, .hash = hash128("abc", 3)};
+    assert_true(hash128_equal(first, message_digest(a.frames, a.n, &known)));
+    known.hash.low++;
+    assert_false(hash128_equal(first, message_digest(a.frames, a.n, &known)));
+    known.data = bytes + 1;
+    assert_true(hash128_equal(first, message_digest(a.frames, a.n, &known)));
 
     /* An empty frame is not the same as none. */
     b = a;
     b.frames[b.n++] = (struct frame){NULL, 0};
-    assert_false(hash128_equal(first, message_digest(b.frames, b.n)));
+    assert_false(hash128_equal(first, message_digest(b.frames, b.n, NULL)));
 }
 
 static void a_fault_is_told_and_read_back(void **state)
