@@ -13,6 +13,7 @@
 #include "curator/best.h"
 #include "curator/run_record.h"
 #include "curator/feature_view.h"
+#include "curator/recipe.h"
 #include "formats/json.h"
 #include "formats/jsonl.h"
 #include "report/words.h"
@@ -33,6 +34,8 @@ struct explanation {
     uint64_t partner; /* the row that it was compared with, UINT64_MAX: none */
     struct best latents[TOP_LATENTS], neighbours[NEIGHBOURS];
     size_t n_latents, n_neighbours;
+    struct recipe recipe; /* the run's; all zero where its lock is gone */
+    bool text_alone;
     size_t d_sae;
     char *sae_hash; /* or NULL */
     struct label_names names;
@@ -77,8 +80,11 @@ static enum status look_at_features(struct explanation *e, const char *dir, size
     struct csr_view x;
     struct sparse_row own;
     double own_norm;
-    enum status st = path ? feature_input_open(&input, path, err) : error_nomem(err);
+    enum status st = path ? STATUS_OK : error_nomem(err);
 
+    if (st || e->text_alone)
+        goto out;
+    st = feature_input_open(&input, path, err);
     if (!st && input.features.rows != n)
         st = error_set(err, STATUS_FORMAT, "%s: %zu rows, scores.jsonl has %zu", path,
                        input.features.rows, n);
@@ -106,32 +112,37 @@ out:
     return st;
 }
 
-/* Why it was left out, in words. What the recipe would add may be gone. */
-static enum status word_reason(struct explanation *e, const char *dir, struct error *err)
+/* What the run was asked for; without its lock all zero. */
+static enum status read_recipe(struct explanation *e, const char *dir, struct error *err)
 {
     char *lock = text_format("%s/recipe.lock.yaml", dir);
-    struct words_recipe known = {0};
-    struct recipe recipe = {0};
+
+    if (!lock)
+        return error_nomem(err);
+    if (recipe_load(&e->recipe, lock, NULL, NULL, 0, NULL) == STATUS_OK)
+        e->text_alone = !recipe_has_vectors(&e->recipe);
+    mem_free(lock);
+    return STATUS_OK;
+}
+
+/* Why it was left out, in words. */
+static enum status word_reason(struct explanation *e, struct error *err)
+{
+    const struct words_recipe known = {.shingle = e->recipe.dedup.near.shingle,
+                                       .ngram = e->recipe.decontaminate.ngram};
     struct json *dropped = NULL;
     enum status st = STATUS_OK;
 
     if (!e->dropped)
-        goto out;
-    if (lock && recipe_load(&recipe, lock, NULL, NULL, 0, NULL) == STATUS_OK)
-        known = (struct words_recipe){.shingle = recipe.dedup.near.shingle,
-                                      .ngram = recipe.decontaminate.ngram};
+        return STATUS_OK;
     st = json_parse(&dropped, e->dropped, strlen(e->dropped), NULL, err);
     if (st)
-        goto out;
+        return st;
     words_dropped(&e->why, dropped, &known);
     if (!json_u64(json_member(dropped, "partner"), &e->partner))
         e->partner = UINT64_MAX;
-    st = text_check(&e->why, err);
-out:
     json_free(dropped);
-    recipe_release(&recipe);
-    mem_free(lock);
-    return st;
+    return text_check(&e->why, err);
 }
 
 static void print_number(struct text *out, const char *name, double x)
@@ -192,6 +203,10 @@ static enum status print_text(const struct explanation *e, const struct run_reco
     if (r->batch >= 0)
         text_appendf(out, "  batch       %ld, position %ld in the training order\n", r->batch,
                      r->position);
+    if (e->text_alone) {
+        text_append(out, "  vectors     none: the run looked at text and labels only\n");
+        return STATUS_OK;
+    }
     st = print_latents(e, out, err);
     text_append(out, e->n_neighbours ? "  neighbours (cosine)\n" : "  neighbours  none\n");
     for (size_t i = 0; i < e->n_neighbours; i++) {
@@ -301,18 +316,21 @@ static enum status explain(const struct cli *cli, const char *dir, const char *i
             st = find_dropped(&e, dir, err);
     }
     if (!st)
+        st = read_recipe(&e, dir, err);
+    if (!st)
         st = look_at_features(&e, dir, record.n, err);
     if (!st)
         st = label_names_open_folder(&e.names, dir, options->labels, e.d_sae, e.sae_hash, &cli->log,
                                      err);
     if (!st)
-        st = word_reason(&e, dir, err);
+        st = word_reason(&e, err);
     if (!st)
         st =
             options->json ? print_json(&e, &record, &out, err) : print_text(&e, &record, &out, err);
     if (!st)
         st = cli_write(NULL, &out, err);
     label_names_close(&e.names);
+    recipe_release(&e.recipe);
     mem_free(e.sae_hash);
     mem_free(e.dropped);
     text_release(&e.why);

@@ -581,7 +581,11 @@ static enum status prepare(struct opening *o, struct error *err)
     o->dataset = text_format("%s/dataset", state);
     if (!o->model || !o->cache_path || !o->lock_path || !o->dataset)
         return error_nomem(err);
-    if (recipe->input.data.n)
+    if (recipe->input.data.n && !recipe_has_vectors(recipe))
+        st = error_set(err, STATUS_INVALID,
+                       "input.activations: missing, to serve a data set needs activations and "
+                       "sae.path, or input.features");
+    else if (recipe->input.data.n)
         st = pipeline_check_recipe(recipe, err);
     if (!st)
         st = inputs_expand(recipe, err);

@@ -111,28 +111,58 @@ static enum status check_parts(const struct recipe *recipe, struct error *err)
     return STATUS_OK;
 }
 
-static bool has_vectors(const struct recipe *recipe)
+/* The first setting that text alone cannot honour, or NULL. Grouping and order must be spelled out,
+ * so that activations that were forgotten are no run of another kind. */
+static const char *needs_vectors(const struct recipe *r)
 {
-    return recipe->input.features || recipe->input.activations.n > 0;
+    bool by_label = r->controls.difficulty == CONTROL_LABEL;
+    const struct {
+        const char *setting;
+        bool needed;
+    } needs[] = {
+        {"sae.path", r->sae.path != NULL},
+        {"sae.labels", r->sae.labels != NULL},
+        {"dedup.sae.enabled", r->dedup.sae.enabled},
+        {"quality.probe", r->quality.probe != NULL},
+        {"quality.fit_labels", r->quality.fit_labels != NULL},
+        {"difficulty.probe", r->difficulty.probe != NULL},
+        {"difficulty.fit_labels", r->difficulty.fit_labels != NULL},
+        {"difficulty.window", r->difficulty.window.n > 0 && !by_label},
+        {"clustering.clusters", r->clustering.clusters != 0},
+        {"controls.permute_features", r->controls.permute_features},
+        {"controls.difficulty: length", r->controls.difficulty == CONTROL_LENGTH},
+        {"batches.grouping (set it to none)", r->batches.grouping != PLAN_GROUP_NONE},
+        {"batches.order by difficulty (set it to none or random, or controls.difficulty to label)",
+         r->batches.order != PLAN_NONE && r->batches.order != PLAN_RANDOM && !by_label},
+    };
+
+    for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++) {
+        if (needs[i].needed)
+            return needs[i].setting;
+    }
+    return NULL;
 }
 
 enum status pipeline_check_recipe(const struct recipe *recipe, struct error *err)
 {
-    if (recipe->input.data.n && !has_vectors(recipe))
+    const char *setting = needs_vectors(recipe);
+
+    if (recipe->input.data.n && !recipe_has_vectors(recipe) && setting)
         return error_set(err, STATUS_INVALID,
                          "input.activations: missing, a run needs activations and sae.path, or "
-                         "input.features");
+                         "input.features; text alone can only do without %s",
+                         setting);
     return check_parts(recipe, err);
 }
 
 bool run_wants_vectors(const struct run *run)
 {
-    return has_vectors(run->recipe);
+    return recipe_has_vectors(run->recipe);
 }
 
 static enum status check_audit(const struct recipe *recipe, struct error *err)
 {
-    if (recipe->sae.path && !has_vectors(recipe))
+    if (recipe->sae.path && !recipe_has_vectors(recipe))
         return error_set(err, STATUS_INVALID,
                          "sae.path: an SAE says nothing of a data set by itself, expected "
                          "input.activations as well, or input.features");

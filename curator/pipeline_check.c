@@ -292,7 +292,9 @@ static enum status check_all(struct check *check, struct error *err)
     const struct recipe *recipe = check->config->recipe;
     enum status st = check_data(check, err);
 
-    if (!st)
+    if (!st && !recipe_has_vectors(recipe))
+        say(check, "vectors", "none: texts and labels are looked at, nothing else", "null");
+    else if (!st)
         st = recipe->input.features ? check_features(check, err) : check_sae(check, err);
     if (!st)
         st = check_latent_labels(check, err);

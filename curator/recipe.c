@@ -647,6 +647,11 @@ enum status recipe_init(struct recipe *recipe, struct error *err)
     return settings_init(recipe_schema, recipe, err);
 }
 
+bool recipe_has_vectors(const struct recipe *recipe)
+{
+    return recipe->input.features || recipe->input.activations.n > 0;
+}
+
 void recipe_release(struct recipe *recipe)
 {
     settings_release(recipe_schema, recipe);

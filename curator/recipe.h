@@ -175,6 +175,9 @@ MUST_CHECK
 enum status recipe_init(struct recipe *recipe, struct error *err);
 void recipe_release(struct recipe *recipe);
 
+/* Activations or features: without, only texts and labels can be looked at. */
+bool recipe_has_vectors(const struct recipe *recipe);
+
 /* A copy that shares nothing. `copy` is all zero or a recipe. STATUS_NOMEM; it is then released. */
 MUST_CHECK
 enum status recipe_copy(struct recipe *copy, const struct recipe *recipe, struct error *err);

@@ -433,7 +433,7 @@ static enum status load(struct run *run, void *context, struct error *err)
     return st;
 }
 
-/* An audit of text alone: rows of no columns, for which nothing is dropped. */
+/* Text alone: rows of no columns, for which nothing is dropped. */
 static enum status no_vectors(struct run *run, struct error *err)
 {
     struct features *f = &run->features;

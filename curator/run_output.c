@@ -428,8 +428,10 @@ static enum status write_manifest(const struct run *run, double seconds, struct 
 /* Features and the probes that were fitted here, for use elsewhere. */
 static enum status publish(const struct run *run, struct error *err)
 {
-    enum status st = run_folder_publish(run->folder, "features.safetensors", err);
+    enum status st = STATUS_OK;
 
+    if (run_wants_vectors(run))
+        st = run_folder_publish(run->folder, "features.safetensors", err);
     if (!st && run->quality.active && strcmp(run->quality.source, "fit") == 0)
         st = run_folder_publish(run->folder, "quality.probe.safetensors", err);
     if (!st && run->difficulty.active && strcmp(run->difficulty.source, "fit") == 0)

@@ -39,15 +39,15 @@ static enum status make(struct run *run, struct error *err)
     return st;
 }
 
-/* An audit does not fail where no batch can be made; without vectors there is nothing to plan by.
- */
+/* An audit does not fail where no batch can be made; without vectors it has none, since nobody
+ * chose an order. */
 static enum status make_if_possible(struct run *run, struct error *err)
 {
     struct error why = {0};
     enum status st;
 
     run->order_used = PLAN_NONE;
-    if (!run_wants_vectors(run))
+    if (!run_wants_vectors(run) && !run->folder)
         return STATUS_OK;
     st = make(run, &why);
     if (st == STATUS_FAILED && !run->folder) {

@@ -408,7 +408,7 @@ static enum status control_label(struct run *run, struct error *err)
     size_t missing = 0;
 
     for (size_t row = 0; row < run->data.n; row++) {
-        if (!run->has_vector[row])
+        if (run_wants_vectors(run) && !run->has_vector[row])
             continue;
         run->difficulty.values[row] = run->data.samples[row].difficulty;
         if (verdict_alive(&run->verdicts[row]) && isnan(run->difficulty.values[row]))
@@ -494,6 +494,7 @@ static enum status round_difficulty(struct run *run, struct error *err)
 
 enum status run_scores(struct run *run, struct error *err)
 {
+    const struct recipe *recipe = run->recipe;
     size_t n = run->data.n;
     enum status st;
 
@@ -505,9 +506,9 @@ enum status run_scores(struct run *run, struct error *err)
         run->quality.values[row] = NAN;
         run->difficulty.values[row] = NAN;
     }
-    if (!run_wants_vectors(run))
+    if (!run_wants_vectors(run) && recipe->controls.difficulty != CONTROL_LABEL)
         return STATUS_OK;
-    st = score_quality(run, err);
+    st = run_wants_vectors(run) ? score_quality(run, err) : STATUS_OK;
     if (!st)
         st = score_difficulty(run, err);
     if (!st)

@@ -517,6 +517,85 @@ class Edges(SaerlCase):
             else:
                 self.saerl("run", "recipe.yaml", "-o", name, *args)
 
+    TEXT = (
+        "version: 1\n"
+        "input: {data: [data.jsonl], fields: {difficulty: hard}}\n"
+        "decontaminate: {against: [bench.jsonl]}\n"
+        "batches: {size: 2, grouping: none, order: none}\n"
+    )
+
+    def text_world(self):
+        """Row 2 is row 0 again, row 3 is in the benchmark."""
+        leaked = "a leaked item that is long enough to be found by its words in any order now"
+        prompts = ["first", "second", "first", leaked, "third", "fourth"]
+        write_jsonl(
+            self.dir / "data.jsonl",
+            [{"id": i, "prompt": p, "hard": 1 - i / 10} for i, p in enumerate(prompts)],
+        )
+        write_jsonl(self.dir / "bench.jsonl", [{"question": leaked}])
+        (self.dir / "recipe.yaml").write_text(self.TEXT)
+
+    def test_text_alone(self):
+        self.text_world()
+        self.assertIn("vectors      none", self.saerl("check", "recipe.yaml").stdout)
+        self.run_world()
+        files = folder_bytes(self.dir / "out")
+        self.assertLessEqual(RUN_FILES - {"features.safetensors"}, set(files))
+        self.assertNotIn("features.safetensors", files)
+        self.assertEqual(
+            [b["rows"] for b in read_jsonl(self.dir / "out" / "batches.jsonl")], [[0, 1], [4, 5]]
+        )
+        for score in self.scores():
+            self.assertEqual(
+                [score[k] for k in ("quality", "difficulty", "cluster")], [None, None, None]
+            )
+        dropped = {d["row"]: d for d in read_jsonl(self.dir / "out" / "dropped.jsonl")}
+        self.assertEqual(
+            {row: d["reason"] for row, d in dropped.items()}, {2: "duplicate", 3: "contaminated"}
+        )
+        told = self.saerl("explain", "out", "2").stdout
+        self.assertIn("the same prompt as row 0", told)
+        self.assertIn("text and labels only", told)
+        self.saerl("run", "out/recipe.lock.yaml", "-o", "again", "--threads", "1")
+        again = folder_bytes(self.dir / "again")
+        for name in set(files) - VOLATILE:
+            self.assertEqual(files[name], again[name], name)
+
+    def test_text_alone_by_a_difficulty_of_its_own(self):
+        self.text_world()
+        by_label = ["--set", "controls.difficulty=label", "--set", "batches.order=easy_to_hard"]
+        self.run_world(*by_label)
+        self.assertEqual(
+            [b["rows"] for b in read_jsonl(self.dir / "out" / "batches.jsonl")], [[5, 4], [1, 0]]
+        )
+
+    def test_what_needs_vectors_is_refused_on_text_alone(self):
+        """Never skipped: activations may only have been forgotten."""
+        self.text_world()
+        for setting in (
+            "sae.path=sae",
+            "sae.labels=labels.jsonl",
+            "dedup.sae.enabled=true",
+            "quality.probe=recon",
+            "quality.fit_labels=field",
+            "difficulty.probe=probe.safetensors",
+            "difficulty.fit_labels=field",
+            "difficulty.window=[0, 0.5]",
+            "clustering.clusters=3",
+            "controls.permute_features=true",
+            "controls.difficulty=length",
+            "batches.grouping=cluster",
+            "batches.grouping=spread",
+            "batches.order=easy_to_hard",
+            "batches.order=hard_to_easy",
+        ):
+            done = self.saerl("run", "recipe.yaml", "-o", "out", "--set", setting, code=2)
+            self.assertIn("input.activations: missing", done.stderr)
+            self.assertIn(setting.split("=")[0], done.stderr)
+        done = self.saerl("serve", "recipe.yaml", "--state", "state", code=2)
+        self.assertIn("input.activations: missing", done.stderr)
+        self.assertFalse((self.dir / "out").exists())
+
     def test_sidelined_stages(self):
         """Near duplicates, benchmark overlap and SAE duplicates, each with reason and partner."""
         words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
