@@ -32,6 +32,8 @@ enum finding_code {
     FINDING_DIFFICULTY_CONTRADICTED, /* the difficulty column runs against observed pass rates */
     FINDING_LENGTH_CONFOUND,         /* a label is little more than length */
     FINDING_DIFFICULTY_UNRELATED,    /* no feature predicts the difficulty column */
+    FINDING_MALFORMED,               /* rows that could not be read */
+    FINDING_EMPTY_PROMPTS,           /* no text */
     FINDING_GARBAGE_CLUSTER,         /* a cluster of text that is not language */
     FINDING_GARBAGE_TEXT,            /* such samples, without a cluster of their own */
     FINDING_DUPLICATES,              /* many exact or near duplicates */
@@ -39,8 +41,6 @@ enum finding_code {
     FINDING_CONFLICTING_ANSWERS,     /* same prompt, different answers */
     FINDING_ZERO_VARIANCE,           /* rewards that teach GRPO nothing */
     FINDING_DRIFT,                   /* unlike the baseline */
-    FINDING_MALFORMED,               /* rows that could not be read */
-    FINDING_EMPTY_PROMPTS,           /* no text */
     FINDING_REJECTED_VECTORS,        /* NaN, infinite or all-zero activations, no tokens */
     FINDING_DENSE_LATENTS,           /* latents active almost everywhere */
     FINDING_QUALITY_UNRELATED,       /* no feature predicts the quality column */
