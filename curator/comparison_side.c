@@ -211,6 +211,9 @@ static enum status read_rows(struct comparison_side *side, const char *dir, stru
 
     if (!st && access(path, F_OK) == 0) {
         st = run_record_read(&side->record, dir, err);
+        if (!st && (double)side->record.n != side->total)
+            st = error_set(err, STATUS_FORMAT, "%s: %zu rows, expected the %.0f of report.json",
+                           path, side->record.n, side->total);
         if (!st)
             st = list_rows(side, err);
     }

@@ -520,6 +520,11 @@ static void runs_have_rows_and_audits_have_none(void **state)
     comparison_side_close(&side);
     folder_is_refused(write("run", "scores.jsonl", "{\"id\":1}\n"), STATUS_FORMAT,
                       "scores.jsonl:1: 'stage' is missing");
+    /* Cut at the end of a line: what is left would be taken for samples that entered or left. */
+    folder_is_refused(write("run", "scores.jsonl",
+                            "{\"row\":0,\"id\":\"a\",\"key\":null,\"kept\":true,\"stage\":"
+                            "\"plan\",\"reason\":null}\n"),
+                      STATUS_FORMAT, "scores.jsonl: 1 rows, expected the 2 of report.json");
 }
 
 static void comparison_survives_failing_allocation(void **state)
