@@ -182,7 +182,12 @@ static enum status print_text(const struct explanation *e, const struct run_reco
     const struct run_row *r = e->row;
     enum status st;
 
-    text_appendf(out, "sample %s (row %zu): %s\n", r->id, e->number, r->kept ? "kept" : "left out");
+    /* A row that could not be read has no id. */
+    if (strcmp(r->id, "null") == 0)
+        text_appendf(out, "row %zu", e->number);
+    else
+        text_appendf(out, "sample %s (row %zu)", r->id, e->number);
+    text_appendf(out, ": %s\n", r->kept ? "kept" : "left out");
     if (!r->kept) {
         text_appendf(out, "  why         %s\n",
                      e->why.length ? text_string(&e->why)

@@ -367,6 +367,10 @@ class Edges(SaerlCase):
         self.assertEqual((self.dir / "out/quarantine.jsonl").read_text(), lines[2] + "\n")
         self.assertEqual(self.scores()[2]["reason"], "malformed")
         self.assertEqual([s["kept"] for s in self.scores()], [True, True, False, True])
+        # It has no id to be called by.
+        told = self.saerl("explain", "out", "row:2").stdout
+        self.assertTrue(told.startswith("row 2: left out\n"), told)
+        self.assertIn("why         malformed row: ", told)
 
     def test_a_flag_is_not_the_reason_of_a_later_drop(self):
         """A row flagged for benchmark overlap has no tokens: nothing was compared for that drop."""
