@@ -454,9 +454,9 @@ static enum status look_at_first_rows(struct guesses *g, const struct recipe *re
     }
     jsonl_close(reader);
     if (!st && g->rows == 0)
-        st = error_set(err, STATUS_FORMAT, "%s: no row is a JSON object%s%s",
-                       n_paths ? paths[0] : "input.data", problem.message[0] ? ": " : "",
-                       problem.message);
+        st = error_set(err, STATUS_FORMAT, "%s: no row is a JSON object: %s",
+                       n_paths ? paths[0] : "input.data",
+                       problem.message[0] ? problem.message : "there is none, expected one a line");
     return st;
 }
 

@@ -278,7 +278,8 @@ static void field_guess_refuses_what_has_no_prompt(void **state)
                    "rows have: a, b, c;");
     assert_refused(write_rows("array", "[{\"prompt\":\"x\"}]", 1), STATUS_FORMAT,
                    "no row is a JSON object: found an array");
-    assert_refused(write_rows("empty", "", 0), STATUS_FORMAT, "no row is a JSON object");
+    assert_refused(write_rows("empty", "", 0), STATUS_FORMAT,
+                   "no row is a JSON object: there is none");
     assert_refused("-", STATUS_INVALID, "standard input");
     assert_refused(scratch_path("absent"), STATUS_IO, "absent");
 }
