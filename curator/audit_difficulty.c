@@ -273,10 +273,14 @@ static enum status append_samples(const struct audit *audit, const struct label_
     return STATUS_OK;
 }
 
-/* 3.29 standard errors below a share of n: chance once in 2,000 data sets. */
+/* Wilson's lower bound of a share of n, by 3.29 standard errors: chance once in 2,000 data sets. It
+ * holds at a share of 1 too, where the usual standard error would call one row of one certain. */
 static double surely_above(double share, size_t n)
 {
-    return share - 3.29 * sqrt(share * (1 - share) / (double)n);
+    const double z = 3.29;
+    double rows = (double)n, part = z * z / rows;
+
+    return (share + part / 2 - z * sqrt((share * (1 - share) + part / 4) / rows)) / (1 + part);
 }
 
 /*

@@ -179,6 +179,31 @@ static void rewards_are_counted(void **state)
     audit_sample_release(&sample);
 }
 
+/* A share of 1 has no spread to go by; how many rows it is of is what counts. */
+static void a_few_solved_rows_are_no_problem(void **state)
+{
+    for (size_t groups = 1; groups <= 12; groups++) {
+        struct audit_sample sample;
+
+        (void)state;
+        audit_sample_init(&sample, 12, 2);
+        for (size_t row = 0; row < 12; row++) {
+            struct sample *s = &sample.run.data.samples[row];
+
+            s->n_rewards = row < groups ? 16 : 0;
+            s->pass_rate = row < groups ? 1 : NAN;
+            s->rewards_equal = row < groups;
+        }
+        json_free(print(&sample));
+        if (groups < 4)
+            assert_null(find(&sample, FINDING_ZERO_VARIANCE));
+        else
+            expect(&sample, FINDING_ZERO_VARIANCE, groups < 11 ? FINDING_NOTE : FINDING_PROBLEM,
+                   "100 %");
+        audit_sample_release(&sample);
+    }
+}
+
 static void contradictions_are_shown(void **state)
 {
     struct audit_sample sample;
@@ -370,6 +395,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sound_labels_give_figures_and_no_finding),
         cmocka_unit_test(rewards_are_counted),
+        cmocka_unit_test(a_few_solved_rows_are_no_problem),
         cmocka_unit_test(contradictions_are_shown),
         cmocka_unit_test(unrelated_labels_are_a_problem_if_there_are_enough),
         cmocka_unit_test(a_refused_proxy_is_a_finding),
