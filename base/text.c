@@ -296,6 +296,24 @@ char *text_format(const char *format, ...)
     return t.data;
 }
 
+struct text_number text_count(uint64_t n)
+{
+    struct text_number number = {{0}};
+    char backwards[sizeof(number.s)];
+    size_t written = 0, digits = 0;
+
+    do {
+        if (digits && digits % 3 == 0)
+            backwards[written++] = ',';
+        backwards[written++] = (char)('0' + n % 10);
+        n /= 10;
+        digits++;
+    } while (n);
+    for (size_t i = 0; i < written; i++)
+        number.s[i] = backwards[written - 1 - i];
+    return number;
+}
+
 size_t text_distance(const char *a, const char *b)
 {
     size_t la = strlen(a), lb = strlen(b);

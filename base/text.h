@@ -67,6 +67,12 @@ bool text_ends_with(const char *s, const char *ending);
 /* The formatted string, for the caller to mem_free; NULL when memory is short. */
 char *text_format(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* 103022 as "103,022", for a sentence: text_format("%s rows", text_count(n).s). */
+struct text_number {
+    char s[28];
+};
+struct text_number text_count(uint64_t n);
+
 /* Edit distance, for "did you mean". Strings longer than 63 bytes count as far. */
 size_t text_distance(const char *a, const char *b);
 

@@ -266,9 +266,9 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
                                "decontaminate.action: drop does. Then look where they came from, "
                                "since an item that was rewritten shares no run of words and is not "
                                "found.",
-                         err, "%zu row%s share%s text with %s: %zu of its %zu items (%.0f %%)",
-                         rows, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
-                         s->overlap->files[file].n,
+                         err, "%s row%s share%s text with %s: %s of its %s items (%.0f %%)",
+                         text_count(rows).s, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name,
+                         text_count(tally->items_hit).s, text_count(s->overlap->files[file].n).s,
                          100 * (double)tally->items_hit / (double)s->overlap->files[file].n);
     else
         f = findings_add(
@@ -281,9 +281,9 @@ static enum status tell_of_items(struct section *s, size_t file, struct error *e
             "quote, or an item that was rewritten.",
             "Look at the hits side by side. decontaminate.action: drop leaves such rows out; a "
             "larger decontaminate.ngram asks for longer runs.",
-            err, "%zu row%s share%s part of an item with %s (%zu of its %zu items)", rows,
-            rows == 1 ? "" : "s", rows == 1 ? "s" : "", name, tally->items_hit,
-            s->overlap->files[file].n);
+            err, "%s row%s share%s part of an item with %s (%s of its %s items)",
+            text_count(rows).s, rows == 1 ? "" : "s", rows == 1 ? "s" : "", name,
+            text_count(tally->items_hit).s, text_count(s->overlap->files[file].n).s);
     if (!f)
         return STATUS_NOMEM;
     if (s->audit->run->recipe->decontaminate.action == ACTION_DROP)
@@ -300,8 +300,8 @@ static enum status tell_of_boilerplate(struct section *s, size_t file, struct er
         "eight words: an instruction, a stock phrase, a question that anybody asks.",
         "If decontaminate.action: drop leaves out too many rows for that, raise "
         "decontaminate.ngram, or keep them with action: flag.",
-        err, "%zu row%s share%s only stock phrases with %s", rows, rows == 1 ? "" : "s",
-        rows == 1 ? "s" : "", text_string(&s->names[file]));
+        err, "%s row%s share%s only stock phrases with %s", text_count(rows).s,
+        rows == 1 ? "" : "s", rows == 1 ? "s" : "", text_string(&s->names[file]));
 
     return f ? show_rows(s, f, file, true, err) : STATUS_NOMEM;
 }

@@ -332,8 +332,8 @@ static enum status find_unordered(struct audit *audit, struct error *err)
             "no curriculum.",
             "Set difficulty.fit_labels: field to learn difficulty from these labels, or "
             "batches.order: random if no curriculum is wanted.",
-            err, "Batches are in row order, not %s, although %zu rows have a difficulty label",
-            order, run->data.n_difficulty);
+            err, "Batches are in row order, not %s, although %s rows have a difficulty label",
+            order, text_count(run->data.n_difficulty).s);
     else
         finding = findings_add(
             &audit->findings, FINDING_UNORDERED, FINDING_NOTE, NAN,
@@ -362,7 +362,8 @@ static enum status find_unbatched(struct audit *audit, struct error *err)
         "They passed the filter, but do not fill a batch, and batches.drop_last leaves them out.",
         "Set batches.drop_last: false for a short last batch, or choose a batches.size that "
         "divides the rows better.",
-        err, "%zu of %zu kept rows are in no batch", unbatched, run->plan.n);
+        err, "%s of %s kept rows are in no batch", text_count(unbatched).s,
+        text_count(run->plan.n).s);
     if (!finding)
         return STATUS_NOMEM;
     for (size_t i = batched; !st && i < run->plan.n; i++)

@@ -315,9 +315,9 @@ static enum status find_zero_variance(struct audit *audit, const struct rewards 
                       "difficulty.window: [0, 0.8] for example, take easier prompts or sample more "
                       "rollouts of each.",
         err,
-        "%.0f %% of the rows with rewards have the same reward in every rollout (%zu always "
-        "solved, %zu never)",
-        100 * share, r->all_solved, r->never_solved);
+        "%.0f %% of the rows with rewards have the same reward in every rollout (%s always "
+        "solved, %s never)",
+        100 * share, text_count(r->all_solved).s, text_count(r->never_solved).s);
     for (size_t row = 0; f && !st && row < audit->run->data.n; row++) {
         const struct sample *s = &audit->run->data.samples[row];
 
@@ -394,10 +394,10 @@ static enum status add_contradiction(struct audit *audit, const struct label_che
                        "belongs to other rows, or measures something else.",
             advice, err,
             reversed ? "Difficulty labels run against the observed pass rates%s: Spearman %.2f "
-                       "over %zu rows"
+                       "over %s rows"
                      : "Difficulty labels have nothing to do with the observed pass rates%s: "
-                       "Spearman %.2f over %zu rows",
-            text_string(&where), p->spearman, p->n);
+                       "Spearman %.2f over %s rows",
+            text_string(&where), p->spearman, text_count(p->n).s);
         st = f ? show_contradictions(f, audit, check, source_of, source, err) : STATUS_NOMEM;
     }
     text_release(&where);
@@ -485,8 +485,8 @@ static enum status find_out_of_scale(struct audit *audit, const struct label_che
                      "solved. The order is not affected, but all that compares it with pass rates "
                      "is.",
                      text_string(&advice), err,
-                     "%zu difficulty labels lie outside of [0, 1] once mapped: from %.3g to %.3g",
-                     outside, low, high);
+                     "%s difficulty labels lie outside of [0, 1] once mapped: from %.3g to %.3g",
+                     text_count(outside).s, low, high);
     text_release(&advice);
     return f ? STATUS_OK : STATUS_NOMEM;
 }

@@ -546,9 +546,9 @@ static enum status tell_garbage(struct audit *audit, const struct diversity *d, 
         "Read its samples. If they are what they seem, leave them out before training, and look "
         "for the step that wrote them.",
         err,
-        "Cluster %u is unreadable text: %zu of its %zu samples (%.3g %% of all), %zu of them "
-        "kept",
-        cluster, c->garbage, c->size, 100 * (double)c->size / (double)d->n, c->garbage_kept);
+        "Cluster %u is unreadable text: %s of its %s samples (%.3g %% of all), %s of them kept",
+        cluster, text_count(c->garbage).s, text_count(c->size).s,
+        100 * (double)c->size / (double)d->n, text_count(c->garbage_kept).s);
     return finding ? show_cluster(finding, d, cluster, err) : STATUS_NOMEM;
 }
 
@@ -565,9 +565,10 @@ static enum status tell_apart(struct audit *audit, const struct diversity *d, co
         "Read its samples. If they are rubbish, find what wrote them; a quality rule with "
         "quality.probe: recon drops samples like these.",
         err,
-        "Cluster %u stands apart: %zu samples (%.3g %%, %zu kept) with reconstruction errors %.2g "
+        "Cluster %u stands apart: %s samples (%.3g %%, %s kept) with reconstruction errors %.2g "
         "times the usual",
-        odd->cluster, c->size, 100 * share, c->kept, odd->median / d->recon_median);
+        odd->cluster, text_count(c->size).s, 100 * share, text_count(c->kept).s,
+        odd->median / d->recon_median);
 
     return finding ? show_cluster(finding, d, odd->cluster, err) : STATUS_NOMEM;
 }
@@ -608,8 +609,8 @@ static enum status tell_dominant(struct audit *audit, const struct diversity *d,
         "what is learned from it outweighs the rest.",
         "Look at what the cluster holds: near duplicates (dedup.near, dedup.sae), one template, a "
         "source to sample down. Or ask for more clusters (clustering.clusters).",
-        err, "Cluster %u alone holds %.3g %% of the samples (%zu of %zu, %u clusters)",
-        d->by_size[0], 100 * share, d->sizes[d->by_size[0]].size, d->n, d->k);
+        err, "Cluster %u alone holds %.3g %% of the samples (%s of %s, %u clusters)", d->by_size[0],
+        100 * share, text_count(d->sizes[d->by_size[0]].size).s, text_count(d->n).s, d->k);
 
     return finding ? show_cluster(finding, d, d->by_size[0], err) : STATUS_NOMEM;
 }
@@ -626,7 +627,7 @@ static enum status tell_low(struct audit *audit, const struct diversity *d, stru
                                "No two of them can be told apart by what the SAE sees.",
                                "Look whether all rows carry the same activations, and whether "
                                "features.max_df or clustering.idf leave anything to tell them by.",
-                               err, "All %zu samples fall into one cluster", d->n);
+                               err, "All %s samples fall into one cluster", text_count(d->n).s);
     else
         finding = findings_add(&audit->findings, FINDING_LOW_DIVERSITY, FINDING_NOTE, (double)NAN,
                                meaning, advice, err,

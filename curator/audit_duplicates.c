@@ -447,8 +447,8 @@ static enum status find_conflicts(const struct section *s, size_t n_conflicting,
                      "Look at the pairs: bring answers to one form, or settle which one is right "
                      "and remove the other. dedup.exact keeps the first of them, whichever that "
                      "is; with dedup.exact.on: prompt+answer it keeps all.",
-                     err, "%zu rows have a prompt that another row answers differently",
-                     n_conflicting);
+                     err, "%s rows have a prompt that another row answers differently",
+                     text_count(n_conflicting).s);
     return f ? list_conflicts(s, f, FINDING_ROWS_MAX / 2, NULL, err) : STATUS_NOMEM;
 }
 
@@ -576,9 +576,9 @@ static enum status blame_copy(struct section *s, const struct blame *blame, uint
             "trained on twice, and what is held out of one source is seen in the other.",
             "Leave one of the two sources out of input.data, or train on what the filter keeps "
             "with dedup.exact.enabled and dedup.near.enabled: true.",
-            err, "%s is a copy of %s: %.0f %% of its rows (%zu of %zu) are there too",
-            text_string(&name), text_string(&other), 100 * blame->share, blame->rows,
-            s->parsed[blame->source]);
+            err, "%s is a copy of %s: %.0f %% of its rows (%s of %s) are there too",
+            text_string(&name), text_string(&other), 100 * blame->share, text_count(blame->rows).s,
+            text_count(s->parsed[blame->source]).s);
     if (!st)
         st = f ? audit_taken_out(s->audit, f, err) : STATUS_NOMEM;
     if (!st)
@@ -606,8 +606,9 @@ static enum status blame_repeats(struct section *s, size_t source, struct error 
             "Look at how the source was put together; a file read twice and rollouts stored as "
             "rows are the usual causes. dedup.exact.enabled and dedup.near.enabled: true keep the "
             "first of each.",
-            err, "%s repeats itself: %.0f %% of its rows (%zu of %zu) are copies of earlier ones",
-            text_string(&name), 100 * share, s->repeats[source], s->parsed[source]);
+            err, "%s repeats itself: %.0f %% of its rows (%s of %s) are copies of earlier ones",
+            text_string(&name), 100 * share, text_count(s->repeats[source]).s,
+            text_count(s->parsed[source]).s);
     if (!st)
         st = f ? audit_taken_out(s->audit, f, err) : STATUS_NOMEM;
     for (size_t row = 0; !st && row < s->run->data.n && f->n_rows < FINDING_ROWS_MAX; row++) {
@@ -674,7 +675,7 @@ static enum status find_giant_group(struct section *s, struct error *err)
                      "Look at the pairs. If they are different tasks, raise dedup.near.jaccard or "
                      "leave the common instruction out of the prompt field; if not, keep the "
                      "filter on.",
-                     err, "%zu rows (%.0f %%) are near duplicates of each other", size,
+                     err, "%s rows (%.0f %%) are near duplicates of each other", text_count(size).s,
                      100 * share);
     if (!f)
         return STATUS_NOMEM;
@@ -714,7 +715,8 @@ static enum status find_duplicates(const struct section *s, struct error *err)
     else if (near == others)
         snprintf(how, sizeof(how), " nearly");
     else
-        snprintf(how, sizeof(how), ": %zu word for word, %zu nearly", others - near, near);
+        snprintf(how, sizeof(how), ": %s word for word, %s nearly", text_count(others - near).s,
+                 text_count(near).s);
     share = share_of(s, others);
     if (others >= DUPLICATES_MIN && share >= DUPLICATES_WARNING)
         severity = share >= DUPLICATES_PROBLEM ? FINDING_PROBLEM : FINDING_WARNING;
@@ -730,7 +732,7 @@ static enum status find_duplicates(const struct section *s, struct error *err)
             : "Train on what the filter keeps with dedup.exact.enabled: true; it keeps "
               "the first row of each group. Near copies were not looked for: "
               "dedup.near.enabled: true does.",
-        err, "%zu %srow%s an earlier one%s", others, others < all ? "more " : "",
+        err, "%s %srow%s an earlier one%s", text_count(others).s, others < all ? "more " : "",
         others == 1 ? " repeats" : "s repeat", how);
     if (!f)
         return STATUS_NOMEM;

@@ -3,6 +3,7 @@
  * nothing that could be trained on.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -349,8 +350,8 @@ static enum status find_malformed(struct audit *audit, struct error *err)
         "Mend what writes the file. A run goes on with on_error.action: quarantine, if "
         "on_error.max_bad allows as many: quarantine.jsonl has the lines then, "
         "dropped.jsonl the reason for each.",
-        err, "%zu row%s could not be read (%.2g %%)", data->n_malformed, plural(data->n_malformed),
-        100 * part);
+        err, "%s row%s could not be read (%.2g %%)", text_count(data->n_malformed).s,
+        plural(data->n_malformed), 100 * part);
     if (!finding)
         return STATUS_NOMEM;
     for (size_t row = 0; !st && row < data->n && finding->n_rows < FINDING_ROWS_MAX; row++) {
@@ -404,9 +405,19 @@ static const char *note_oddity(const struct audit_text *text)
     return text_oddity_name((enum text_oddity)text->oddity);
 }
 
+/* What becomes of the rows that a title counts. */
+static const char *kept_of(size_t n, size_t kept, char *words, size_t size)
+{
+    if (n == 1)
+        return kept ? "which is kept" : "which is not kept";
+    snprintf(words, size, "%s of them kept", kept ? text_count(kept).s : "none");
+    return words;
+}
+
 static enum status find_empty(struct audit *audit, const struct oddities *odd, struct error *err)
 {
     struct finding *finding;
+    char kept[48];
 
     if (odd->empty == 0)
         return STATUS_OK;
@@ -416,8 +427,8 @@ static enum status find_empty(struct audit *audit, const struct oddities *odd, s
                      share(odd->empty, audit->run->data.n),
                      "There is nothing to answer: whatever reward they get is noise.",
                      "Leave these rows out, or set input.fields.prompt to where the text is.", err,
-                     "%zu prompt%s without text, %zu of them kept", odd->empty, plural(odd->empty),
-                     odd->empty_kept);
+                     "%s prompt%s without text, %s", text_count(odd->empty).s, plural(odd->empty),
+                     kept_of(odd->empty, odd->empty_kept, kept, sizeof(kept)));
     return show_rows(audit, finding, odd, shows_empty, NULL, err);
 }
 
@@ -437,7 +448,7 @@ static enum status find_garbage(struct audit *audit, const struct oddities *odd,
     enum text_oddity most = commonest(odd);
     enum finding_severity severity;
     struct finding *finding;
-    char *meaning;
+    char *meaning, kept[48];
 
     if (odd->garbage == 0)
         return STATUS_OK;
@@ -450,13 +461,13 @@ static enum status find_garbage(struct audit *audit, const struct oddities *odd,
                           text_oddity_name(most), odd->oddity[most]);
     if (!meaning)
         return error_nomem(err);
-    finding =
-        findings_add(&audit->findings, FINDING_GARBAGE_TEXT, severity,
-                     share(odd->garbage, audit->run->data.n), meaning,
-                     "Read a few of them. If they are what they seem, leave them out before "
-                     "training, and look for the step that made them.",
-                     err, "%zu prompt%s like no language, mathematics or code, %zu of them kept",
-                     odd->garbage, odd->garbage == 1 ? " looks" : "s look", odd->garbage_kept);
+    finding = findings_add(&audit->findings, FINDING_GARBAGE_TEXT, severity,
+                           share(odd->garbage, audit->run->data.n), meaning,
+                           "Read a few of them. If they are what they seem, leave them out before "
+                           "training, and look for the step that made them.",
+                           err, "%s prompt%s like no language, mathematics or code, %s",
+                           text_count(odd->garbage).s, odd->garbage == 1 ? " looks" : "s look",
+                           kept_of(odd->garbage, odd->garbage_kept, kept, sizeof(kept)));
     mem_free(meaning);
     return show_rows(audit, finding, odd, shows_garbage, note_oddity, err);
 }
@@ -474,8 +485,8 @@ static enum status find_long(struct audit *audit, const struct oddities *odd, st
         "Trainers cut or drop what exceeds their prompt length, and one such prompt makes its "
         "whole batch slow.",
         "Hold them against the trainer's prompt length (max_prompt_length and the like).", err,
-        "%zu prompt%s far longer than the rest, up to %zu characters: %.0f %% of all text",
-        odd->n_long, odd->n_long == 1 ? " is" : "s are", odd->longest,
+        "%s prompt%s far longer than the rest, up to %s characters: %.0f %% of all text",
+        text_count(odd->n_long).s, odd->n_long == 1 ? " is" : "s are", text_count(odd->longest).s,
         100 * odd->long_text / odd->text);
     return show_rows(audit, finding, odd, is_long, NULL, err);
 }

@@ -655,8 +655,8 @@ static enum status tell_dead(struct audit *audit, const struct view *v, struct e
                                empty >= empty_problem ? FINDING_PROBLEM : FINDING_WARNING, empty,
                                "A vector without an active latent says nothing of its sample: such "
                                "samples all count as alike.",
-                               DEAD_ADVICE, err, "No latent fires on %zu of %zu samples (%.3g %%)",
-                               t->empty, t->rows, 100 * empty);
+                               DEAD_ADVICE, err, "No latent fires on %s of %s samples (%.3g %%)",
+                               text_count(t->empty).s, text_count(t->rows).s, 100 * empty);
         return finding ? show_empty(finding, v, err) : STATUS_NOMEM;
     }
     if (audit->run->encode.encoded && f->l0_median < 1)
@@ -675,9 +675,10 @@ static enum status tell_dead(struct audit *audit, const struct view *v, struct e
                             "Enough was encoded for most latents of a healthy SAE to fire at least "
                             "once. Samples can only be told apart by the few that do.",
                             DEAD_ADVICE, err,
-                            "%.1f %% of the latents never fire, where %.0f %% would be usual (%zu "
-                            "of %zu are alive)",
-                            100 * silent, 100 * latent_silence_expected(each), alive, t->d_sae)
+                            "%.1f %% of the latents never fire, where %.0f %% would be usual (%s "
+                            "of %s are alive)",
+                            100 * silent, 100 * latent_silence_expected(each), text_count(alive).s,
+                            text_count(t->d_sae).s)
                    ? STATUS_OK
                    : STATUS_NOMEM;
     }
@@ -713,7 +714,7 @@ static enum status tell_rejected(struct audit *audit, const struct view *v, stru
         "They are left out, whatever their text is worth. NaN and zeros come from damaged exports: "
         "an overflow of float16, padding that was not masked, a file cut short.",
         "Extract these samples again, in bfloat16 or float32, and mask padding.", err,
-        "The activations of %zu sample%s (%.3g %%) cannot be used", v->rejected,
+        "The activations of %s sample%s (%.3g %%) cannot be used", text_count(v->rejected).s,
         v->rejected == 1 ? "" : "s", 100 * share);
     if (!finding)
         return STATUS_NOMEM;
@@ -740,8 +741,8 @@ static enum status tell_dense(struct audit *audit, const struct view *v, struct 
                "rest.",
                "Long texts light up much of an SAE: pool by mean (sae.pooling), or lower "
                "features.max_df. With short texts, doubt the layer or the scale.",
-               err, "%.0f %% of what a vector holds is of %zu latents that nearly every sample has",
-               100 * share, t->everywhere)
+               err, "%.0f %% of what a vector holds is of %s latents that nearly every sample has",
+               100 * share, text_count(t->everywhere).s)
                ? STATUS_OK
                : STATUS_NOMEM;
 }

@@ -228,21 +228,22 @@ static enum status find_few(struct audit *audit, const struct label_check *check
         f = findings_add(&audit->findings, FINDING_FEW_LABELS, severity, NAN,
                          "Labels that do not differ tell no sample from another.",
                          "Look at the field that the labels come from.", err,
-                         "All %zu %s labels are %g", check->n, name_of(kind), check->labels[0]);
+                         "All %s %s labels are %g", text_count(check->n).s, name_of(kind),
+                         check->labels[0]);
     else if (score->skipped)
         f = findings_add(&audit->findings, FINDING_FEW_LABELS, severity, NAN, score->skipped,
                          "Label some hundreds of samples, by rollouts for example "
                          "(input.fields.rewards).",
-                         err, "No model could be fitted on %zu %s label%s", check->n, name_of(kind),
-                         check->n == 1 ? "" : "s");
+                         err, "No model could be fitted on %s %s label%s", text_count(check->n).s,
+                         name_of(kind), check->n == 1 ? "" : "s");
     else
         f = findings_add(&audit->findings, FINDING_FEW_LABELS, severity, NAN,
                          "With so few labelled prompts nobody can tell whether the features "
                          "predict them or not.",
                          "Label some hundreds of samples, by rollouts for example "
                          "(input.fields.rewards).",
-                         err, "%zu %s labels are too few to judge by: Spearman %.2f%s", check->n,
-                         name_of(kind), check->spearman, unseen(score));
+                         err, "%s %s labels are too few to judge by: Spearman %.2f%s",
+                         text_count(check->n).s, name_of(kind), check->spearman, unseen(score));
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 
@@ -272,9 +273,9 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
                                     : "Fit a probe on the labels of this data instead: "
                                       "quality.fit_labels: field.",
                          err,
-                         "The %s score does not predict the %zu labels of this data: "
+                         "The %s score does not predict the %s labels of this data: "
                          "Spearman %.2f",
-                         name_of(kind), check->n, rho);
+                         name_of(kind), text_count(check->n).s, rho);
     else
         f = findings_add(
             &audit->findings, code, severity, NAN,
@@ -288,8 +289,8 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
                          "right, do not order by it: batches.order: random."
                        : "Check how the quality field was joined to the prompts, or leave the "
                          "quality filter out.",
-            err, "Nothing predicts the %zu %s labels: Spearman %.2f out of fold", check->n,
-            name_of(kind), rho);
+            err, "Nothing predicts the %s %s labels: Spearman %.2f out of fold",
+            text_count(check->n).s, name_of(kind), rho);
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 

@@ -101,20 +101,8 @@ const char *words_order(const char *order)
 
 void words_append_count(struct text *out, int64_t n)
 {
-    uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-    char digits[32];
-    size_t at = sizeof(digits), written = 0;
-
-    do {
-        if (written && written % 3 == 0)
-            digits[--at] = ',';
-        digits[--at] = (char)('0' + left % 10);
-        left /= 10;
-        written++;
-    } while (left);
-    if (n < 0)
-        digits[--at] = '-';
-    text_append_n(out, digits + at, sizeof(digits) - at);
+    text_appendf(out, "%s%s", n < 0 ? "-" : "",
+                 text_count(n < 0 ? 0 - (uint64_t)n : (uint64_t)n).s);
 }
 
 void words_append_percent(struct text *out, double part, double whole)

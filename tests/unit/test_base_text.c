@@ -142,6 +142,16 @@ static void text_format_gives_a_string_of_its_own(void **state)
     mem_free(path);
 }
 
+static void text_count_groups_digits_by_three(void **state)
+{
+    (void)state;
+    assert_string_equal(text_count(0).s, "0");
+    assert_string_equal(text_count(999).s, "999");
+    assert_string_equal(text_count(1000).s, "1,000");
+    assert_string_equal(text_count(103022).s, "103,022");
+    assert_string_equal(text_count(UINT64_MAX).s, "18,446,744,073,709,551,615");
+}
+
 static void text_ends_with_compares_whole_endings(void **state)
 {
     (void)state;
@@ -160,6 +170,7 @@ int main(void)
         cmocka_unit_test(text_utf8_follows_rfc_3629),
         cmocka_unit_test(text_distance_counts_edits),
         cmocka_unit_test(text_format_gives_a_string_of_its_own),
+        cmocka_unit_test(text_count_groups_digits_by_three),
         cmocka_unit_test(text_ends_with_compares_whole_endings),
         cmocka_unit_test(text_survives_failing_allocation),
     };

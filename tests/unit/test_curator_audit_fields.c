@@ -227,6 +227,8 @@ static void few_bad_rows_are_notes(void **state)
     assert_int_equal(sample.audit.findings.n, 3);
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(sample.audit.findings.items[i].severity, FINDING_NOTE);
+    assert_string_equal(found(&sample, FINDING_EMPTY_PROMPTS)->title,
+                        "1 prompt without text, which is kept");
     json_free(root);
     audit_sample_release(&sample);
 }
@@ -250,6 +252,7 @@ static void long_prompts_are_far_beyond_the_others(void **state)
     assert_int_equal(f->severity, FINDING_WARNING); /* it holds most of the text */
     assert_int_equal(f->n_rows, 1);
     assert_int_equal(f->rows[0].row, 50);
+    assert_non_null(strstr(f->title, "1 prompt is far longer than the rest, up to 2,"));
     /* The histogram still shows the others. */
     near(root, "length.above", 1);
     near(root, "length.summary.max", 400);
