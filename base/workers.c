@@ -14,9 +14,8 @@ struct workers {
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t work, done;
-    uint64_t generation; /* of the loop; a change wakes the threads */
-    unsigned started;    /* threads that have a worker number */
-    unsigned busy;
+    unsigned started; /* threads that have a worker number */
+    unsigned busy;    /* threads that are in the loop: who wakes up too late is not waited for */
     bool stop;
 
     workers_body *body;
@@ -32,10 +31,10 @@ bool cancel_requested(const struct cancel *cancel)
     return cancel && atomic_load_explicit(&cancel->signal, memory_order_relaxed) != 0;
 }
 
+/* With the lock held, but for the body. */
 static void take_ranges(struct workers *w, unsigned worker)
 {
-    pthread_mutex_lock(&w->lock);
-    while (w->next < w->n && w->failed_at == SIZE_MAX) {
+    while (w->next < w->n) {
         struct error err = {0};
         enum status st;
         size_t begin = w->next;
@@ -53,27 +52,25 @@ static void take_ranges(struct workers *w, unsigned worker)
             w->status = st;
             w->error = err;
         }
+        if (st)
+            w->next = w->n;
     }
-    pthread_mutex_unlock(&w->lock);
 }
 
 static void *thread_main(void *argument)
 {
     struct workers *w = argument;
-    uint64_t seen = 0;
     unsigned worker;
 
     pthread_mutex_lock(&w->lock);
     worker = ++w->started;
     for (;;) {
-        while (!w->stop && w->generation == seen)
+        while (!w->stop && w->next >= w->n)
             pthread_cond_wait(&w->work, &w->lock);
         if (w->stop)
             break;
-        seen = w->generation;
-        pthread_mutex_unlock(&w->lock);
+        w->busy++;
         take_ranges(w, worker);
-        pthread_mutex_lock(&w->lock);
         if (--w->busy == 0)
             pthread_cond_signal(&w->done);
     }
@@ -169,14 +166,12 @@ enum status workers_run(struct workers *w, size_t n, size_t range, workers_body 
     w->next = 0;
     w->failed_at = SIZE_MAX;
     w->status = STATUS_OK;
-    w->busy = w->n_threads - 1;
-    w->generation++;
-    pthread_cond_broadcast(&w->work);
     pthread_mutex_unlock(&w->lock);
-
-    take_ranges(w, 0);
+    if (n > range) /* one range is done before anybody else is awake */
+        pthread_cond_broadcast(&w->work);
 
     pthread_mutex_lock(&w->lock);
+    take_ranges(w, 0);
     while (w->busy > 0)
         pthread_cond_wait(&w->done, &w->lock);
     pthread_mutex_unlock(&w->lock);
