@@ -11,6 +11,7 @@
 #include "curator/audit_shown.h"
 #include "curator/duplicate_groups.h"
 #include "curator/duplicates.h"
+#include "curator/reworded.h"
 
 /*
  * Duplicates that are told as more than a note. A row whose copy is elsewhere in the data is, in a
@@ -32,7 +33,8 @@
 #define GIANT_PROBLEM 0.2
 #define GIANT_MIN 20
 
-/* A source is a copy if more than half of it is: then it adds less than its name says. */
+/* A source is a copy if more than half of it is: then it adds less than its name says. Of rows that
+ * are looked at by sample, at most 256 of a source, a half is known to three points. */
 #define COPIED_SHARE 0.5
 #define COPIED_MIN 10
 #define COPIED_FINDINGS_MAX 5
@@ -624,6 +626,156 @@ static enum status blame_repeats(struct section *s, size_t source, struct error 
     return st;
 }
 
+/* What of one source is in others, by the rows that were looked at. */
+struct reworded_tally {
+    size_t looked, rows, in[AUDIT_SOURCES_MAX];
+    size_t left;   /* rows that are still there beside the one that says the same */
+    double chance; /* share of the rows of those others that others say the same of, too */
+};
+
+/* Of the rows of a source, how many have one that says the same in `sources`? */
+static double share_reworded(const struct section *s, const struct reworded *found, size_t source,
+                             uint64_t sources)
+{
+    size_t looked = 0, n = 0;
+
+    for (size_t i = 0; i < found->n; i++) {
+        if (s->audit->source_of[found->rows[i].row] != source)
+            continue;
+        looked++;
+        n += (found->rows[i].sources & sources) != 0;
+    }
+    return looked ? (double)n / (double)looked : 0;
+}
+
+static struct reworded_tally tally_reworded(const struct section *s, const struct reworded *found,
+                                            size_t source, uint64_t blamed)
+{
+    uint64_t others = ~(blamed | UINT64_C(1) << source);
+    struct reworded_tally t = {0};
+    double sum = 0, n = 0;
+
+    for (size_t i = 0; i < found->n; i++) {
+        uint64_t in = found->rows[i].sources & others;
+
+        if (s->audit->source_of[found->rows[i].row] != source)
+            continue;
+        t.looked++;
+        t.rows += in != 0;
+        t.left += in && verdict_alive(&s->run->verdicts[found->rows[i].row]) &&
+                  verdict_alive(&s->run->verdicts[found->rows[i].partner]);
+        for (size_t b = 0; in; b++, in >>= 1)
+            t.in[b] += in & 1;
+    }
+    for (size_t b = 0; b < s->audit->n_sources; b++) {
+        if (t.in[b] == 0)
+            continue;
+        sum += (double)t.in[b] * share_reworded(s, found, b, others);
+        n += (double)t.in[b];
+    }
+    t.chance = n > 0 ? sum / n : 0;
+    return t;
+}
+
+/*
+ * Rows of one family that are thrown over the sources have as many like them in the others, be they
+ * of this source or of those: only what is beyond that is copied.
+ */
+static bool is_reworded(const struct reworded_tally *t)
+{
+    return t->rows >= COPIED_MIN && (double)t->rows / (double)t->looked - t->chance > COPIED_SHARE;
+}
+
+static enum status blame_reworded(struct section *s, const struct reworded *found, size_t source,
+                                  const struct reworded_tally *t, struct error *err)
+{
+    double share = (double)t->rows / (double)t->looked;
+    struct text name = {0}, other = {0};
+    struct finding *f = NULL;
+    size_t best = 0;
+    enum status st;
+
+    for (size_t b = 1; b < s->audit->n_sources; b++)
+        best = t->in[b] > t->in[best] ? b : best;
+    audit_source_words(s->audit, source, &name);
+    if ((double)t->in[best] > COPIED_SHARE * (double)t->looked)
+        audit_source_words(s->audit, best, &other);
+    else
+        text_append(&other, "other sources");
+    st = text_check(&name, err);
+    if (!st)
+        st = text_check(&other, err);
+    if (!st)
+        f = findings_add(
+            &s->audit->findings, FINDING_DUPLICATED_SOURCE, FINDING_PROBLEM,
+            share_of(s, (size_t)(share * (double)s->parsed[source])),
+            "A source that says what another one says, with a word here and there changed or an "
+            "instruction around it, adds no tasks, only weight: they are trained on twice, and "
+            "what is held out of one source is seen in the other. The near-duplicate filter leaves "
+            "such rows in.",
+            "Leave one of the two sources out of input.data, or lower dedup.near.jaccard and "
+            "dedup.near.shingle until the filter takes these rows (and look at what else it "
+            "takes).",
+            err,
+            "%s is a copy of %s but for a few words: %.0f %% of its rows (%zu of %zu looked at) "
+            "are there too",
+            text_string(&name), text_string(&other), 100 * share, t->rows, t->looked);
+    if (!st && !f)
+        st = STATUS_NOMEM;
+    if (!st && (double)t->left <= COPIED_SHARE * (double)t->looked)
+        st = audit_taken_out(s->audit, f, err);
+    for (size_t i = 0; !st && i < found->n; i++) {
+        const struct reworded_row *r = &found->rows[i];
+
+        if (r->partner != NO_ROW && s->audit->source_of[r->row] == source)
+            st = finding_show(f, r->row, err, "row %zu says nearly the same", r->partner);
+    }
+    text_release(&name);
+    text_release(&other);
+    return st;
+}
+
+/* Of two that say the same the one of which more is in the other: then the smaller, the later. */
+static bool reworded_before(const struct section *s, const struct reworded_tally *a, size_t of_a,
+                            const struct reworded_tally *b, size_t of_b)
+{
+    size_t x = a->rows * b->looked, y = b->rows * a->looked;
+
+    if (x != y)
+        return x > y;
+    return s->parsed[of_a] <= s->parsed[of_b];
+}
+
+static enum status find_reworded_sources(struct section *s, uint64_t blamed, size_t n,
+                                         struct error *err)
+{
+    struct reworded found = {0};
+    enum status st = reworded_find(&found, s->audit, err);
+
+    while (!st && n < COPIED_FINDINGS_MAX) {
+        struct reworded_tally worst = {0};
+        size_t source = NO_GROUP;
+
+        for (size_t a = 0; a < s->audit->n_sources; a++) {
+            struct reworded_tally t = tally_reworded(s, &found, a, blamed);
+
+            if (blamed >> a & 1 || !is_reworded(&t) ||
+                (source != NO_GROUP && !reworded_before(s, &t, a, &worst, source)))
+                continue;
+            worst = t;
+            source = a;
+        }
+        if (source == NO_GROUP)
+            break;
+        st = blame_reworded(s, &found, source, &worst, err);
+        explain_source(s, source);
+        blamed |= UINT64_C(1) << source;
+        n++;
+    }
+    reworded_release(&found);
+    return st;
+}
+
 static enum status find_copied_sources(struct section *s, struct error *err)
 {
     struct blame worst = {0};
@@ -647,6 +799,8 @@ static enum status find_copied_sources(struct section *s, struct error *err)
         explain_source(s, a);
         n++;
     }
+    if (!st && s->audit->n_sources > 1)
+        st = find_reworded_sources(s, blamed, n, err);
     return st;
 }
 

@@ -285,6 +285,74 @@ static void a_chain_in_one_source_is_not_blamed_on_another(void **state)
     audit_sample_release(&sample);
 }
 
+/* Twenty words without numbers that no other `number` has, all but one of which stay as they are.
+ */
+static void set_spoken_prompt(struct audit_sample *sample, size_t row, size_t number,
+                              size_t changed)
+{
+    struct text prompt = {0};
+
+    for (size_t w = 0; w < 20; w++)
+        text_appendf(&prompt, "w%c%c%c%s ", (int)('a' + w), (int)('a' + number % 26),
+                     (int)('a' + number / 26), w == changed ? "x" : "");
+    set_prompt(sample, row, text_string(&prompt));
+    text_release(&prompt);
+}
+
+/* Odd rows are even ones with a word changed, which is not near enough for the filter. */
+static void copy_in_other_words(struct audit_sample *sample)
+{
+    init(sample, 80);
+    for (size_t row = 0; row < 80; row++) {
+        if (row >= 60)
+            sample->audit.source_of[row] = 0;
+        set_spoken_prompt(sample, row, row < 60 ? row / 2 : row, row % 2 && row < 60 ? 9 : 20);
+    }
+}
+
+static void a_copy_in_other_words_is_found(void **state)
+{
+    struct audit_sample sample;
+    const struct finding *f;
+
+    (void)state;
+    copy_in_other_words(&sample);
+    json_free(audit_sample_print(&sample, audit_duplicates));
+    assert_int_equal(sample.audit.findings.n, 1);
+    f = finding_of(&sample, FINDING_DUPLICATED_SOURCE);
+    assert_non_null(f);
+    assert_int_equal(f->severity, FINDING_PROBLEM);
+    assert_string_equal(f->title, "'odd' is a copy of 'even' but for a few words: 100 % of its "
+                                  "rows (30 of 30 looked at) are there too");
+    assert_true(fabs(f->share - 30.0 / 80) < 1e-9);
+    assert_int_equal(f->n_rows, 30);
+    assert_string_equal(f->rows[1].note, "row 2 says nearly the same");
+    /* Half of it and no more is no copy. */
+    for (size_t row = 1; row < 31; row += 2)
+        set_spoken_prompt(&sample, row, 100 + row, 20);
+    audit_sample_forget_findings(&sample);
+    json_free(audit_sample_print(&sample, audit_duplicates));
+    assert_int_equal(sample.audit.findings.n, 0);
+    audit_sample_release(&sample);
+}
+
+/* Pairs of questions that differ in a word, most of both in the larger source: the smaller one has
+ * no more of it than the larger one has of itself. */
+static void families_of_questions_are_no_copies(void **state)
+{
+    struct audit_sample sample;
+
+    (void)state;
+    init(&sample, 120);
+    for (size_t row = 0; row < 120; row++) {
+        sample.audit.source_of[row] = row % 6 == 0;
+        set_spoken_prompt(&sample, row, row / 2, row % 2 ? 9 : 20);
+    }
+    json_free(audit_sample_print(&sample, audit_duplicates));
+    assert_int_equal(sample.audit.findings.n, 0);
+    audit_sample_release(&sample);
+}
+
 static void some_duplicates_are_a_note_and_many_a_problem(void **state)
 {
     static const struct {
@@ -392,6 +460,16 @@ static void conflicting_answers_are_shown_in_pairs(void **state)
     audit_sample_release(&sample);
 }
 
+static void other_words_survive_failing_allocations(void **state)
+{
+    struct audit_sample sample;
+
+    (void)state;
+    copy_in_other_words(&sample);
+    audit_sample_fail_allocations(&sample, audit_duplicates);
+    audit_sample_release(&sample);
+}
+
 static void duplicates_survive_failing_allocations(void **state)
 {
     struct audit_sample sample;
@@ -419,9 +497,12 @@ int main(void)
         cmocka_unit_test(a_source_that_is_a_copy_is_named),
         cmocka_unit_test(the_copy_is_the_source_that_is_there_as_a_whole),
         cmocka_unit_test(a_chain_in_one_source_is_not_blamed_on_another),
+        cmocka_unit_test(a_copy_in_other_words_is_found),
+        cmocka_unit_test(families_of_questions_are_no_copies),
         cmocka_unit_test(some_duplicates_are_a_note_and_many_a_problem),
         cmocka_unit_test(the_title_names_only_the_kinds_that_are_there),
         cmocka_unit_test(conflicting_answers_are_shown_in_pairs),
+        cmocka_unit_test(other_words_survive_failing_allocations),
         cmocka_unit_test(duplicates_survive_failing_allocations),
     };
 
