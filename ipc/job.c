@@ -94,8 +94,8 @@ void job_queue_put(struct job_queue *q, struct job *first)
     else
         q->head = first;
     q->tail = last;
-    pthread_cond_signal(&q->filled);
     pthread_mutex_unlock(&q->lock);
+    pthread_cond_signal(&q->filled); /* without the lock, which who wakes up wants */
 }
 
 /* With the lock held. */
