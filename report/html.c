@@ -8,6 +8,8 @@
 #define MINUS "\xe2\x88\x92"
 #define NBSP "\xc2\xa0"
 #define ELLIPSIS "\xe2\x80\xa6"
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define DIGITS "0123456789"
 
 /* ---- Text ---- */
 
@@ -142,6 +144,81 @@ void html_sentence(struct text *out, const char *words, size_t n)
         text_append_char(out, '.');
 }
 
+static size_t span_of(const char *s, size_t n, const char *set)
+{
+    size_t length = 0;
+
+    while (length < n && s[length] && strchr(set, s[length]))
+        length++;
+    return length;
+}
+
+/* Bytes of the "[0, 0.8]" or the "true" that a setting is set to; 0: it is only named. */
+static size_t value_length(const char *s, size_t n)
+{
+    size_t length = span_of(s, n, LOWER DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZ_+-.");
+
+    if (n > 0 && s[0] == '[') {
+        const char *end = memchr(s, ']', n);
+
+        return end ? (size_t)(end - s) + 1 : 0;
+    }
+    while (length > 0 && s[length - 1] == '.')
+        length--;
+    return length;
+}
+
+/* Bytes of the setting or option that begins here; 0: none does. Parts of one letter are an
+ * abbreviation's. */
+static size_t setting_length(const char *s, size_t n)
+{
+    size_t length, part, value;
+    bool dotted = false;
+
+    if (n > 2 && s[0] == '-' && s[1] == '-') {
+        part = span_of(s + 2, n - 2, LOWER "-");
+        return part > 0 ? part + 2 : 0;
+    }
+    length = span_of(s, n, LOWER "_");
+    while (length > 1 && n - length > 1 && s[length] == '.') {
+        part = span_of(s + length + 1, n - length - 1, LOWER "_");
+        if (part < 2)
+            break;
+        length += 1 + part;
+        dotted = true;
+    }
+    if (!dotted)
+        return 0;
+    if (n - length > 2 && s[length] == ':' && s[length + 1] == ' ') {
+        value = value_length(s + length + 2, n - length - 2);
+        if (value > 0)
+            length += 2 + value;
+    }
+    return length;
+}
+
+void html_prose(struct text *out, const char *words, size_t n)
+{
+    size_t at = 0, begin = 0, end = n < HTML_TEXT_BYTES ? n : HTML_TEXT_BYTES;
+
+    while (at < end) {
+        bool word = at == 0 || words[at - 1] == ' ' || words[at - 1] == '(';
+        size_t length = word ? setting_length(words + at, end - at) : 0;
+
+        if (length == 0) {
+            at++;
+            continue;
+        }
+        html_line(out, words + begin, at - begin, HTML_TEXT_BYTES);
+        text_append(out, "<code>");
+        html_line(out, words + at, length, HTML_TEXT_BYTES);
+        text_append(out, "</code>");
+        at += length;
+        begin = at;
+    }
+    html_line(out, words + begin, n - begin, end - begin);
+}
+
 void html_name(struct text *out, const struct json *node)
 {
     size_t n;
@@ -252,6 +329,17 @@ struct number number_score(double x)
 struct number number_plain(double x)
 {
     return x == floor(x) ? number_count(x) : number_value(x);
+}
+
+struct number number_interval(const struct json *interval)
+{
+    double lo = json_double(json_element(interval, 0)), hi = json_double(json_element(interval, 1));
+    struct number number = {""};
+
+    if (json_type(interval) == JSON_ARRAY && isfinite(lo) && isfinite(hi))
+        snprintf(number.s, sizeof(number.s), "%.15s to %.15s", number_score(lo).s,
+                 number_score(hi).s);
+    return number;
 }
 
 /* ---- JSON ---- */
@@ -640,8 +728,7 @@ void table_end(struct table *table)
     text_append(&table->page->out, "</tbody></table></div>\n");
 }
 
-void page_weights(struct page *page, const char *title, const char *caption,
-                  const struct json *latents)
+static void append_weights(struct page *page, const char *caption, const struct json *latents)
 {
     static const struct column columns[] = {
         {"Latent", COLUMN_TEXT}, {"Weight", COLUMN_NUMBER}, {"Deviation", COLUMN_NUMBER}};
@@ -649,9 +736,6 @@ void page_weights(struct page *page, const char *title, const char *caption,
     bool spread = !isnan(member_number(json_element(latents, 0), "spread"));
     struct table table;
 
-    if (n == 0)
-        return;
-    page_fold_begin(page, title, (double)n);
     table_begin(&table, page, caption, columns, spread ? 3 : 2);
     for (size_t i = 0; i < n && table_row(&table); i++) {
         const struct json *latent = json_element(latents, i);
@@ -664,5 +748,27 @@ void page_weights(struct page *page, const char *title, const char *caption,
             table_value(&table, member_number(latent, "spread"));
     }
     table_end(&table);
+}
+
+void page_weights(struct page *page, const char *title, const char *caption,
+                  const struct json *latents)
+{
+    size_t n = json_type(latents) == JSON_ARRAY ? json_length(latents) : 0;
+
+    if (n == 0)
+        return;
+    page_fold_begin(page, title, (double)n);
+    append_weights(page, caption, latents);
     page_fold_end(page);
+}
+
+void page_weights_beside(struct page *page, const char *title, const char *caption,
+                         const struct json *latents)
+{
+    if (json_type(latents) != JSON_ARRAY || json_length(latents) == 0)
+        return;
+    text_append(&page->out, "<div>\n");
+    page_heading(page, title);
+    append_weights(page, caption, latents);
+    text_append(&page->out, "</div>\n");
 }

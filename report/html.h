@@ -75,6 +75,9 @@ void html_plain(struct text *out, const char *bytes, size_t n, size_t width);
 /* html_line() as a sentence: a capital first, a full stop last. */
 void html_sentence(struct text *out, const char *words, size_t n);
 
+/* html_line() of our own prose with settings, "a.b: value", and options, "--a", as <code>. */
+void html_prose(struct text *out, const char *words, size_t n);
+
 /* html_line() of a JSON string or number; nothing if it is neither. */
 void html_name(struct text *out, const struct json *node);
 
@@ -95,6 +98,8 @@ struct number number_share(double share); /* 69.3 %; "under 0.01 %" */
 struct number number_value(double x);     /* 0.62, 12.3, 1,234: three digits that matter */
 struct number number_score(double x);     /* 0.62, 0.07: what lies between -1 and 1 */
 struct number number_plain(double x);     /* whole numbers as counts, others as values */
+/* "0.50 to 0.63" of a JSON array of two scores; "" of anything else. */
+struct number number_interval(const struct json *interval);
 
 /* ---- JSON that may be anything ---- */
 
@@ -193,5 +198,8 @@ void table_end(struct table *table);
 /* Latents with their weights in a probe, under a fold-out: nothing if there are none. */
 void page_weights(struct page *page, const char *title, const char *caption,
                   const struct json *latents);
+/* The same unfolded, to stand beside a chart in page_columns_begin(). */
+void page_weights_beside(struct page *page, const char *title, const char *caption,
+                         const struct json *latents);
 
 #endif

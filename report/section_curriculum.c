@@ -105,7 +105,7 @@ static void append_tiles(struct page *page, const struct json *section)
         page_tile(page, number_count(one).s, "of one cluster", batches > 0 ? note : NULL);
     }
     if (!isnan(mixing))
-        page_tile(page, number_share(mixing).s, "exchanged with a neighbour", NULL);
+        page_tile(page, number_share(mixing).s, "exchanged", "with a neighbour");
     if (!isnan(unbatched))
         page_tile(page, number_count(unbatched).s, "rows in no batch", NULL);
     page_tiles_end(page);

@@ -57,21 +57,13 @@ static void reading(struct text *out, const struct json *section)
 
 static void append_tiles(struct page *page, const struct json *section)
 {
-    const struct json *interval = json_member(section, "interval");
-    double lo = json_double(json_element(interval, 0)), hi = json_double(json_element(interval, 1));
+    struct number interval = number_interval(json_member(section, "interval"));
     double rho = member_number(section, "spearman");
     double length = member_number(section, "length_spearman");
 
     page_tiles_begin(page);
-    if (!isnan(rho)) {
-        struct text t = {0};
-
-        if (!isnan(lo) && !isnan(hi))
-            text_appendf(&t, "%s to %s", number_score(lo).s, number_score(hi).s);
-        page_tile(page, number_score(rho).s, "Spearman", t.length ? text_string(&t) : NULL);
-        page->out.failed = page->out.failed || t.failed;
-        text_release(&t);
-    }
+    if (!isnan(rho))
+        page_tile(page, number_score(rho).s, "Spearman", *interval.s ? interval.s : NULL);
     if (!isnan(member_number(section, "mae")))
         page_tile(page, number_value(member_number(section, "mae")).s, "Mean error", NULL);
     if (!isnan(member_number(section, "r2")))

@@ -334,16 +334,20 @@ static void append_numbers(struct text *out, const struct json *card)
     size_t n = json_numbers(json_member(card, "difficulty"), counts, 10);
 
     text_appendf(
-        out, "<p class=\"scores\"><span>samples <b>%s</b></span> <span>kept <b>%s</b></span>",
+        out, "<p class=\"scores facts\"><span>samples <b>%s</b></span> <span>kept <b>%s</b></span>",
         number_count(member_number(card, "size")).s, number_count(member_number(card, "kept")).s);
     for (size_t i = 0; i < sizeof(scores) / sizeof(*scores); i++) {
         double x = member_number(card, scores[i].name);
 
-        if (!isnan(x))
-            text_appendf(out, " <span>%s <b>%s</b></span>", scores[i].label,
-                         i < 2 ? number_score(x).s : number_value(x).s);
-        if (i == 0 && n)
+        if (isnan(x))
+            continue;
+        text_appendf(out, " <span>%s <b>%s", scores[i].label,
+                     i < 2 ? number_score(x).s : number_value(x).s);
+        if (i == 0 && n) {
+            text_append_char(out, ' ');
             chart_spark(out, counts, n, "its difficulty, from easy to hard");
+        }
+        text_append(out, "</b></span>");
     }
     text_append(out, "</p>\n");
 }
@@ -357,8 +361,11 @@ static void append_latents(struct text *out, const struct json *latents)
         return;
     for (size_t i = 0; i < n && i < LATENTS_SHOWN; i++)
         named = named || member_string(json_element(latents, i), "label");
-    /* Without names they are numbers only, and take a line together. */
-    text_appendf(out, "<ul class=\"latents%s\">\n", named ? "" : " bare");
+    /* Without names they are numbers only, two to a line. */
+    text_appendf(out,
+                 "<p class=\"latents-of\">latents, with their share of the samples here%s</p>\n"
+                 "<ul class=\"latents%s\">\n",
+                 named ? "" : " (and overall)", named ? "" : " bare");
     for (size_t i = 0; i < n && i < LATENTS_SHOWN; i++) {
         const struct json *latent = json_element(latents, i);
 

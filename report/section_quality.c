@@ -35,13 +35,17 @@ static void append_tiles(struct page *page, const struct json *section)
     static const struct {
         const char *name, *label, *unit;
         bool whole;
-    } tiles[] = {{"spearman", "Spearman", NULL, false},
-                 {"auroc", "AUROC", NULL, false},
+    } tiles[] = {{"auroc", "AUROC", NULL, false},
                  {"length_spearman", "Labels and length", "Spearman", false},
                  {"labelled", "Labelled", NULL, true},
                  {"saved_by_cluster", "Saved by cluster", NULL, true}};
 
+    struct number interval = number_interval(json_member(section, "interval"));
+    double rho = member_number(section, "spearman");
+
     page_tiles_begin(page);
+    if (!isnan(rho))
+        page_tile(page, number_score(rho).s, "Spearman", *interval.s ? interval.s : NULL);
     for (size_t i = 0; i < sizeof(tiles) / sizeof(*tiles); i++) {
         double x = member_number(section, tiles[i].name);
 
@@ -138,13 +142,20 @@ static void append_scores(struct page *page, const struct json *section)
 
 static void body(struct page *page, const struct json *section)
 {
+    const struct json *calibration = json_member(section, "calibration");
+
     append_tiles(page, section);
     append_scores(page, section);
-    page_columns_begin(page);
-    figure_calibration(page, json_member(section, "calibration"));
-    page_columns_end(page);
-    page_weights(page, "Latents that drive the score", "Positive weights raise the score",
-                 json_member(section, "latents"));
+    if (json_length(calibration) > 0) {
+        page_columns_begin(page);
+        figure_calibration(page, calibration);
+        page_weights_beside(page, "Latents that drive the score",
+                            "Positive weights raise the score", json_member(section, "latents"));
+        page_columns_end(page);
+    } else {
+        page_weights(page, "Latents that drive the score", "Positive weights raise the score",
+                     json_member(section, "latents"));
+    }
     page_samples(page, "Lowest scores", json_member(section, "lowest"));
     page_samples(page, "At the threshold", json_member(section, "borderline"));
     page_samples(page, "Highest scores", json_member(section, "highest"));

@@ -150,7 +150,7 @@ static void append_paragraph(struct text *out, const char *open, const struct js
     if (!s)
         return;
     text_append(out, open);
-    html_text(out, s, n);
+    html_prose(out, s, n);
     text_append(out, "</p>\n");
 }
 

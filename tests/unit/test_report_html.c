@@ -27,6 +27,61 @@ static void assert_lacks(const struct text *t, const char *part)
         fail_msg("'%s' in: %s", part, text_string(t));
 }
 
+static void settings_in_prose_are_code(void **state)
+{
+    static const char *const cases[][2] = {
+        {"Set dedup.exact.enabled: true; it keeps the first.",
+         "Set <code>dedup.exact.enabled: true</code>; it keeps the first."},
+        {"with difficulty.window: [0, 0.8] for example",
+         "with <code>difficulty.window: [0, 0.8]</code> for example"},
+        {"More (clustering.clusters).", "More (<code>clustering.clusters</code>)."},
+        {"Say so: quality.probe: recon.", "Say so: <code>quality.probe: recon</code>."},
+        {"saerl audit --against FILE", "saerl audit <code>--against</code> FILE"},
+        {"none: of these. a.B, e.g. 3.5 or x.", "none: of these. a.B, e.g. 3.5 or x."},
+        {"on.it: <b>", "<code>on.it</code>: &lt;b&gt;"},
+        {"on.it: [<b>] -- no", "<code>on.it: [&lt;b&gt;]</code> -- no"},
+        {"cut.off: [1", "<code>cut.off</code>: [1"},
+        {"", ""},
+    };
+    char many[HTML_TEXT_BYTES + 10];
+    struct text t = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        text_clear(&t);
+        html_prose(&t, cases[i][0], strlen(cases[i][0]));
+        assert_string_equal(text_string(&t), cases[i][1]);
+    }
+    text_clear(&t);
+    memset(many, 'a', sizeof(many));
+    html_prose(&t, many, sizeof(many));
+    assert_int_equal(t.length, HTML_TEXT_BYTES + strlen("\xe2\x80\xa6"));
+    text_release(&t);
+}
+
+static void intervals_are_two_scores(void **state)
+{
+    static const char *const cases[][2] = {
+        {"[0.5,0.634]", "0.50 to 0.63"},
+        {"[-0.1,0.1]", "\xe2\x88\x92"
+                       "0.10 to 0.10"},
+        {"[1e300,1e308]", NULL},
+        {"null", ""},
+        {"[0.5]", ""},
+        {"[null,1]", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct json *node = parse(cases[i][0]);
+        struct number number = number_interval(node);
+
+        if (cases[i][1])
+            assert_string_equal(number.s, cases[i][1]);
+        json_free(node);
+    }
+}
+
 static void text_becomes_html_that_can_only_be_read(void **state)
 {
     static const struct {
@@ -270,6 +325,8 @@ static void numbers_of_json_may_be_anything(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(settings_in_prose_are_code),
+        cmocka_unit_test(intervals_are_two_scores),
         cmocka_unit_test(text_becomes_html_that_can_only_be_read),
         cmocka_unit_test(hostile_text_does_not_blow_up),
         cmocka_unit_test(marks_are_closed_whatever_the_spans),
