@@ -35,8 +35,9 @@
 #define CHART_CELLS_MAX 2500 /* hexagons, or fields of a heat table */
 
 enum chart_width {
-    CHART_WIDE, /* the column: 736 units */
-    CHART_HALF, /* two side by side: page_columns_begin() */
+    CHART_WIDE,   /* the column: 736 units; most are drawn for a phone too, and one is shown */
+    CHART_HALF,   /* two side by side: page_columns_begin() */
+    CHART_NARROW, /* that of a phone; not to be asked for */
 };
 
 enum axis_kind {

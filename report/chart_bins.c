@@ -123,14 +123,42 @@ static void draw_outline(struct plot *p, const struct histogram *h, size_t s)
     text_appendf(out, "V%.1f\"/>\n", p->y.from);
 }
 
+/* `h` is within the bounds. False if there is nothing that could be drawn, and nothing is. */
+static bool draw_histogram(struct page *page, const struct histogram *h, enum chart_width width,
+                           double most)
+{
+    int wanted = width == CHART_WIDE ? 8 : 5, decimals;
+    double top = 12;
+    struct plot p;
+
+    plot_begin(&p, page, width, width == CHART_WIDE ? 260 : 230, h->hook);
+    if (!axis_set(&p.x, h->x_kind, h->edges[0], h->edges[h->n], wanted) ||
+        !axis_from_zero(&p.y, h->y_kind, most, 4)) {
+        page->out.length = p.mark;
+        return false;
+    }
+    top += PLOT_LINE * (double)(h->n_marks > CHART_MARKS_MAX ? CHART_MARKS_MAX : h->n_marks);
+    if (h->band_lo < h->band_hi && h->band_words)
+        top += PLOT_LINE;
+    plot_area(&p, top);
+    plot_y_axis(&p, NULL);
+    draw_band(&p, h);
+    decimals = edge_decimals(h->edges, h->n);
+    for (size_t i = 0; i < h->n; i++)
+        draw_bin(&p, h, i, decimals);
+    for (size_t s = 1; s < h->n_series; s++)
+        draw_outline(&p, h, s);
+    draw_marks(&p, h->marks, h->n_marks, 4);
+    plot_x_axis(&p, h->x_title);
+    plot_end(&p);
+    return true;
+}
+
 void chart_histogram(struct page *page, const struct histogram *h)
 {
     struct histogram cut = *h;
-    int wanted = h->width == CHART_WIDE ? 8 : 5;
-    double top = 12, most = NAN;
-    int decimals;
+    double most = NAN;
     size_t start;
-    struct plot p;
 
     if (cut.n > CHART_POINTS_MAX)
         cut.n = CHART_POINTS_MAX;
@@ -148,27 +176,12 @@ void chart_histogram(struct page *page, const struct histogram *h)
     }
     start = page->out.length;
     plot_legend(page, cut.series, cut.n_series, "block");
-    plot_begin(&p, page, h->width, h->width == CHART_WIDE ? 260 : 230, h->hook);
-    if (!axis_set(&p.x, h->x_kind, cut.edges[0], cut.edges[cut.n], wanted) ||
-        !axis_from_zero(&p.y, h->y_kind, most, 4)) {
+    if (plot_narrow_too(page, h->width, cut.n))
+        draw_histogram(page, &cut, CHART_NARROW, most);
+    if (!draw_histogram(page, &cut, h->width, most)) {
         page->out.length = start;
         plot_nothing(page);
-        return;
     }
-    top += PLOT_LINE * (double)(h->n_marks > CHART_MARKS_MAX ? CHART_MARKS_MAX : h->n_marks);
-    if (h->band_lo < h->band_hi && h->band_words)
-        top += PLOT_LINE;
-    plot_area(&p, top);
-    plot_y_axis(&p, NULL);
-    draw_band(&p, &cut);
-    decimals = edge_decimals(cut.edges, cut.n);
-    for (size_t i = 0; i < cut.n; i++)
-        draw_bin(&p, &cut, i, decimals);
-    for (size_t s = 1; s < cut.n_series; s++)
-        draw_outline(&p, &cut, s);
-    draw_marks(&p, h->marks, h->n_marks, 4);
-    plot_x_axis(&p, h->x_title);
-    plot_end(&p);
 }
 
 void figure_bins(struct page *page, const char *caption, enum axis_kind x_kind,

@@ -65,67 +65,81 @@ static void draw_below(struct plot *p, const struct timeline *t, size_t n)
     draw_path(p, t->x, t->below->y, n, "line s1 solid");
 }
 
-void chart_timeline(struct page *page, const struct timeline *t)
+/* `t` is within the bounds, with values between lo and hi. False if there is nothing that could be
+ * drawn, and nothing is. */
+static bool draw_timeline(struct page *page, const struct timeline *t, enum chart_width width,
+                          double lo, double hi)
 {
-    size_t n = t->n > CHART_POINTS_MAX ? CHART_POINTS_MAX : t->n;
-    size_t n_series = t->n_series > CHART_SERIES_MAX ? CHART_SERIES_MAX : t->n_series;
-    double lo = NAN, hi = NAN, below = t->below ? BELOW_HEIGHT + 40 : 0;
+    double below = t->below ? BELOW_HEIGHT + 40 : 0;
     bool whole = true;
-    size_t start = page->out.length;
     struct plot p;
 
-    for (size_t s = 0; s < n_series; s++) {
-        lo = plot_smallest(t->series[s].y, n, lo);
-        hi = plot_largest(t->series[s].y, n, hi);
-    }
-    if (t->low && t->high) {
-        lo = plot_smallest(t->low, n, lo);
-        hi = plot_largest(t->high, n, hi);
-    }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < t->n; i++)
         whole = whole && t->x[i] == floor(t->x[i]);
-    plot_legend(page, t->series, n_series, "line");
-    plot_begin(&p, page, t->width, (t->width == CHART_WIDE ? 260 : 230) + below, NULL);
-    if (!axis_set(&p.x, whole ? AXIS_COUNT : AXIS_VALUE, plot_smallest(t->x, n, NAN),
-                  plot_largest(t->x, n, NAN), t->width == CHART_WIDE ? 8 : 5) ||
+    plot_begin(&p, page, width, (width == CHART_WIDE ? 260 : 230) + below, NULL);
+    if (!axis_set(&p.x, whole ? AXIS_COUNT : AXIS_VALUE, plot_smallest(t->x, t->n, NAN),
+                  plot_largest(t->x, t->n, NAN), width == CHART_WIDE ? 8 : 5) ||
         !axis_around(&p.y, t->y_kind, lo, hi, 4)) {
-        page->out.length = start;
-        plot_nothing(page);
-        return;
+        page->out.length = p.mark;
+        return false;
     }
     plot_area(&p, t->y_title ? 28 : 12);
     p.y.from -= below;
     plot_y_axis(&p, t->y_title);
     if (t->low && t->high)
-        draw_low_high(&p, t, n);
-    for (size_t s = 0; s < n_series; s++) {
-        char class[16];
+        draw_low_high(&p, t, t->n);
+    for (size_t s = 0; s < t->n_series; s++) {
+        char class[32];
 
         snprintf(class, sizeof(class), "line s%zu", s);
-        draw_path(&p, t->x, t->series[s].y, n, class);
+        draw_path(&p, t->x, t->series[s].y, t->n, class);
     }
     if (t->below)
-        draw_below(&p, t, n);
+        draw_below(&p, t, t->n);
     plot_x_axis(&p, t->x_title);
     plot_end(&p);
+    return true;
 }
 
-void chart_ranks(struct page *page, enum chart_width width, const char *y_title,
-                 const double *sizes, size_t n, double dashed)
+void chart_timeline(struct page *page, const struct timeline *t)
 {
-    double most;
+    struct timeline cut = *t;
+    double lo = NAN, hi = NAN;
+    size_t start = page->out.length;
+
+    if (cut.n > CHART_POINTS_MAX)
+        cut.n = CHART_POINTS_MAX;
+    if (cut.n_series > CHART_SERIES_MAX)
+        cut.n_series = CHART_SERIES_MAX;
+    for (size_t s = 0; s < cut.n_series; s++) {
+        lo = plot_smallest(t->series[s].y, cut.n, lo);
+        hi = plot_largest(t->series[s].y, cut.n, hi);
+    }
+    if (t->low && t->high) {
+        lo = plot_smallest(t->low, cut.n, lo);
+        hi = plot_largest(t->high, cut.n, hi);
+    }
+    plot_legend(page, cut.series, cut.n_series, "line");
+    if (plot_narrow_too(page, t->width, cut.n))
+        draw_timeline(page, &cut, CHART_NARROW, lo, hi);
+    if (!draw_timeline(page, &cut, t->width, lo, hi)) {
+        page->out.length = start;
+        plot_nothing(page);
+    }
+}
+
+static bool draw_ranks(struct page *page, enum chart_width width, const char *y_title,
+                       const double *sizes, size_t n, double dashed)
+{
+    double most = plot_largest(sizes, n, NAN);
     struct plot p;
 
-    if (n > CHART_POINTS_MAX)
-        n = CHART_POINTS_MAX;
-    most = plot_largest(sizes, n, NAN);
     plot_begin(&p, page, width, width == CHART_WIDE ? 260 : 230, NULL);
     if (n == 0 || isnan(most) ||
         !axis_set(&p.x, AXIS_COUNT, 0, (double)n, width == CHART_WIDE ? 8 : 5) ||
         !axis_from_zero(&p.y, AXIS_COUNT, most, 4)) {
         page->out.length = p.mark;
-        plot_nothing(page);
-        return;
+        return false;
     }
     plot_area(&p, 28);
     plot_y_axis(&p, y_title);
@@ -152,6 +166,22 @@ void chart_ranks(struct page *page, enum chart_width width, const char *y_title,
     }
     plot_x_axis(&p, "rank");
     plot_end(&p);
+    return true;
+}
+
+void chart_ranks(struct page *page, enum chart_width width, const char *y_title,
+                 const double *sizes, size_t n, double dashed)
+{
+    size_t start = page->out.length;
+
+    if (n > CHART_POINTS_MAX)
+        n = CHART_POINTS_MAX;
+    if (plot_narrow_too(page, width, n))
+        draw_ranks(page, CHART_NARROW, y_title, sizes, n, dashed);
+    if (!draw_ranks(page, width, y_title, sizes, n, dashed)) {
+        page->out.length = start;
+        plot_nothing(page);
+    }
 }
 
 void chart_calibration(struct page *page, enum chart_width width, const char *x_title,

@@ -24,23 +24,11 @@ static void row_bar(struct plot *p, double y, double from, double to, const char
                  class, from, y + 21, to - from);
 }
 
-void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
-                const struct bar *bars, size_t n)
+static void draw_bars(struct page *page, enum chart_width width, enum axis_kind kind,
+                      const struct bar *bars, size_t n, double most)
 {
-    double most = NAN;
     struct plot p;
 
-    if (n > CHART_BARS_MAX)
-        n = CHART_BARS_MAX;
-    for (size_t i = 0; i < n; i++)
-        most = plot_largest(&bars[i].value, 1, most);
-    if (isnan(most)) {
-        plot_nothing(page);
-        return;
-    }
-    /* A share fills its part of the whole, not of the largest. */
-    if (kind == AXIS_SHARE && most < 1)
-        most = 1;
     plot_begin(&p, page, width, ROW_HEIGHT * (double)n, NULL);
     for (size_t i = 0; i < n; i++) {
         double y = ROW_HEIGHT * (double)i, value = bars[i].value;
@@ -58,20 +46,33 @@ void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
     plot_end(&p);
 }
 
-void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n)
+void chart_bars(struct page *page, enum chart_width width, enum axis_kind kind,
+                const struct bar *bars, size_t n)
 {
     double most = NAN;
-    struct plot p;
 
     if (n > CHART_BARS_MAX)
         n = CHART_BARS_MAX;
     for (size_t i = 0; i < n; i++)
-        most = plot_largest(&stages[i].in, 1, most);
-    if (!(most > 0)) {
+        most = plot_largest(&bars[i].value, 1, most);
+    if (isnan(most)) {
         plot_nothing(page);
         return;
     }
-    plot_begin(&p, page, CHART_WIDE, ROW_HEIGHT * (double)n, NULL);
+    /* A share fills its part of the whole, not of the largest. */
+    if (kind == AXIS_SHARE && most < 1)
+        most = 1;
+    if (plot_narrow_too(page, width, n))
+        draw_bars(page, CHART_NARROW, kind, bars, n, most);
+    draw_bars(page, width, kind, bars, n, most);
+}
+
+static void draw_funnel(struct page *page, enum chart_width width,
+                        const struct funnel_stage *stages, size_t n, double most)
+{
+    struct plot p;
+
+    plot_begin(&p, page, width, ROW_HEIGHT * (double)n, NULL);
     text_appendf(p.out,
                  "<defs><pattern id=\"c%u-hatch\" width=\"5\" height=\"5\" "
                  "patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><path "
@@ -86,9 +87,9 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
         row_words(&p, y, stages[i].name);
         text_appendf(p.out, "%s</text>", number_count(in - dropped).s);
         if (dropped > 0)
-            text_appendf(p.out,
-                         "<text x=\"%.1f\" y=\"%.1f\" class=\"end gone\">\xe2\x88\x92%s</text>",
-                         p.width - 110, y + 14, number_count(dropped).s);
+            text_appendf(
+                p.out, "<text x=\"%.1f\" y=\"%.1f\" class=\"end gone\">\xe2\x88\x92%s</text>",
+                p.width - (width == CHART_WIDE ? 110 : 72), y + 14, number_count(dropped).s);
         row_bar(&p, y, 0, p.width, "track");
         if (in > dropped)
             row_bar(&p, y, 0, fmax(1, stays), "s0");
@@ -102,27 +103,32 @@ void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n
     plot_end(&p);
 }
 
-void chart_ranges(struct page *page, enum chart_width width, const char *x_title,
-                  const struct range_row *rows, size_t n)
+void chart_funnel(struct page *page, const struct funnel_stage *stages, size_t n)
 {
-    double lo = NAN, hi = NAN;
-    struct plot p;
+    double most = NAN;
 
     if (n > CHART_BARS_MAX)
         n = CHART_BARS_MAX;
-    for (size_t i = 0; i < n; i++) {
-        lo = plot_smallest(&rows[i].p5, 1, lo);
-        hi = plot_largest(&rows[i].p95, 1, hi);
+    for (size_t i = 0; i < n; i++)
+        most = plot_largest(&stages[i].in, 1, most);
+    if (!(most > 0)) {
+        plot_nothing(page);
+        return;
     }
-    if (lo >= 0 && hi <= 1) {
-        lo = 0;
-        hi = 1;
-    }
+    if (plot_narrow_too(page, CHART_WIDE, n))
+        draw_funnel(page, CHART_NARROW, stages, n, most);
+    draw_funnel(page, CHART_WIDE, stages, n, most);
+}
+
+static bool draw_ranges(struct page *page, enum chart_width width, const char *x_title,
+                        const struct range_row *rows, size_t n, double lo, double hi)
+{
+    struct plot p;
+
     plot_begin(&p, page, width, ROW_HEIGHT * (double)n + 42, NULL);
     if (!axis_set(&p.x, AXIS_VALUE, lo, hi, width == CHART_WIDE ? 8 : 5)) {
         page->out.length = p.mark;
-        plot_nothing(page);
-        return;
+        return false;
     }
     p.x.from = 8;
     p.x.to = p.width - 8;
@@ -149,4 +155,30 @@ void chart_ranges(struct page *page, enum chart_width width, const char *x_title
     }
     plot_x_axis(&p, x_title);
     plot_end(&p);
+    return true;
+}
+
+void chart_ranges(struct page *page, enum chart_width width, const char *x_title,
+                  const struct range_row *rows, size_t n)
+{
+    double lo = NAN, hi = NAN;
+    size_t start;
+
+    if (n > CHART_BARS_MAX)
+        n = CHART_BARS_MAX;
+    for (size_t i = 0; i < n; i++) {
+        lo = plot_smallest(&rows[i].p5, 1, lo);
+        hi = plot_largest(&rows[i].p95, 1, hi);
+    }
+    if (lo >= 0 && hi <= 1) {
+        lo = 0;
+        hi = 1;
+    }
+    start = page->out.length;
+    if (plot_narrow_too(page, width, n))
+        draw_ranges(page, CHART_NARROW, x_title, rows, n, lo, hi);
+    if (!draw_ranges(page, width, x_title, rows, n, lo, hi)) {
+        page->out.length = start;
+        plot_nothing(page);
+    }
 }

@@ -8,6 +8,8 @@
 #define MARGIN_LEFT 58.0
 #define MARGIN_RIGHT 14.0
 #define TICKS_MAX 16
+/* What has to be left of the page for a second drawing of the same numbers. */
+#define NARROW_ROOM ((size_t)64 << 10)
 
 /* 1, 2 or 5 times a power of ten, so that about `wanted` steps make up `range`. */
 static double round_step(double range, int wanted)
@@ -145,6 +147,9 @@ void plot_y_axis(struct plot *p, const char *title)
         plot_text(p, 0, p->y.to - 14, "title", title);
 }
 
+static const char *const class_names[] = {
+    [CHART_WIDE] = "wide", [CHART_HALF] = "half", [CHART_NARROW] = "narrow"};
+
 static double plot_units(enum chart_width width)
 {
     return width == CHART_WIDE ? PLOT_WIDE : HALF;
@@ -161,15 +166,16 @@ void plot_begin(struct plot *p, struct page *page, enum chart_width width, doubl
     *p = (struct plot){.page = page,
                        .out = out,
                        .mark = out->length,
+                       .kind = width,
                        .width = plot_units(width),
                        .height = height};
     text_append(out, "<svg");
     if (hook)
-        text_appendf(out, " id=\"%s\"", hook);
+        text_appendf(out, " id=\"%s%s\"", hook, width == CHART_NARROW ? "-narrow" : "");
     text_appendf(out,
                  " class=\"chart %s\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
                  "aria-labelledby=\"c%u-t",
-                 width == CHART_WIDE ? "wide" : "half", p->width, height, id);
+                 class_names[width], p->width, height, id);
     if (*sentence)
         text_appendf(out, " c%u-d", id);
     text_appendf(out, "\"><title id=\"c%u-t\">", id);
@@ -195,8 +201,16 @@ void plot_area(struct plot *p, double top)
 void plot_end(struct plot *p)
 {
     text_append(p->out, "</svg>\n");
+    if (p->kind == CHART_NARROW)
+        return;
     if (!page_keep(p->page, p->mark))
         text_append(p->out, "<p class=\"none\">This chart did not fit.</p>\n");
+}
+
+bool plot_narrow_too(const struct page *page, enum chart_width width, size_t marks)
+{
+    return width == CHART_WIDE && marks <= PLOT_NARROW_MARKS_MAX &&
+           page->out.length + NARROW_ROOM <= page->limit;
 }
 
 void plot_nothing(struct page *page)

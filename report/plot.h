@@ -16,7 +16,8 @@
 #include "report/html.h"
 
 #define PLOT_WIDE 736.0 /* units of CHART_WIDE */
-#define PLOT_LINE 16.0  /* from one line of words to the next */
+#define PLOT_NARROW_MARKS_MAX ((size_t)100)
+#define PLOT_LINE 16.0 /* from one line of words to the next */
 
 struct axis {
     enum axis_kind kind;
@@ -28,6 +29,7 @@ struct plot {
     struct page *page;
     struct text *out;
     size_t mark; /* where the chart begins */
+    enum chart_width kind;
     double width, height;
     struct axis x, y;
 };
@@ -43,6 +45,11 @@ double axis_place(const struct axis *axis, double value);
 void plot_begin(struct plot *p, struct page *page, enum chart_width width, double height,
                 const char *hook);
 void plot_end(struct plot *p);
+/*
+ * Whether a chart of so many marks is to be drawn as CHART_NARROW too, before it is drawn as it was
+ * asked for: a wide one that is shrunk to a phone is hardly as high as a line of its words.
+ */
+bool plot_narrow_too(const struct page *page, enum chart_width width, size_t marks);
 /* Room for axes below `top`. */
 void plot_area(struct plot *p, double top);
 /* In place of a chart. */

@@ -149,7 +149,7 @@
   }
 
   function addTools(figure) {
-    const svg = all("svg.chart", figure)[0], table = all("table", figure)[0];
+    const svg = all("svg.chart:not(.narrow)", figure)[0], table = all("table", figure)[0];
     const tools = element("div", { class: "tools" });
     function add(label, what, action) {
       const button = element("button", { type: "button", "aria-label": what }, label);
@@ -229,21 +229,21 @@
   function addSlider() {
     const holder = document.getElementById("quality-data");
     const slider = document.getElementById("quality-slider");
-    const chart = document.getElementById("quality-chart");
     if (!holder || !slider) {
       return;
     }
     const data = JSON.parse(holder.textContent);
     const lowest = data.quantiles[0], highest = data.quantiles[data.quantiles.length - 1];
     const output = document.getElementById("quality-output");
-    const bins = chart ? all(".bin", chart) : [];
-    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-    line.setAttribute("class", "what-if");
-    if (bins.length) {
+    // The chart, and the same for a phone.
+    const charts = all("#quality-chart, #quality-chart-narrow").map((chart) => {
+      const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      line.setAttribute("class", "what-if");
       chart.appendChild(line);
-    }
+      return { bins: all(".bin", chart), line };
+    });
     // Into the bin that holds x, as far as x is into it.
-    function moveLine(x) {
+    function moveLine({ bins, line }, x) {
       for (const bin of bins) {
         const from = parseFloat(bin.getAttribute("data-from"));
         const to = parseFloat(bin.getAttribute("data-to"));
@@ -273,12 +273,12 @@
         " samples would be kept, " + (100 * kept / Math.max(1, data.scored)).toFixed(1) +
         "\u00a0%, by a threshold of about " + x.toFixed(3) + ".";
       slider.setAttribute("aria-valuetext", output.textContent);
-      bins.forEach((bin) => {
-        bin.classList.toggle("beyond", parseFloat(bin.getAttribute("data-to")) <= x);
+      charts.forEach((chart) => {
+        chart.bins.forEach((bin) => {
+          bin.classList.toggle("beyond", parseFloat(bin.getAttribute("data-to")) <= x);
+        });
+        moveLine(chart, x);
       });
-      if (bins.length) {
-        moveLine(x);
-      }
     }
     slider.value = first;
     slider.addEventListener("input", show);

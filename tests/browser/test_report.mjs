@@ -269,11 +269,37 @@ await test("whoever has set larger letters gets them, and no sideways scrolling"
   await large.close();
 });
 
+await test("a phone gets charts of its width, a desktop and paper those of theirs", async () => {
+  const {page, seen, close} = await open(browser, demo, {viewport: {width: 390, height: 800}});
+  const shown = (selector) => page.locator(selector).evaluateAll((list) => list.filter((e) => e.checkVisibility()).length);
+  const pairs = await page.locator("svg.narrow + svg.wide").count();
+  const uplot = process.env.UPLOT === "yes" ? 1 : 0; // the drawing that it stands for
+  assert.ok(pairs >= 6, `${pairs}`);
+  assert.equal(await page.locator("svg.narrow").count(), pairs);
+  assert.equal(await shown("svg.narrow"), pairs - uplot);
+  assert.equal(await shown("svg.narrow + svg.wide"), 0);
+  // The slider moves the one that is seen.
+  const line = page.locator("#quality-chart-narrow .what-if"), slider = page.locator("#quality-slider");
+  const before = await line.getAttribute("x1");
+  await slider.focus();
+  for (let i = 0; i < 40; i++) await page.keyboard.press("ArrowRight");
+  assert.ok(Number(await line.getAttribute("x1")) > Number(before));
+  await page.emulateMedia({media: "print"});
+  assert.equal(await shown("svg.narrow"), 0);
+  assert.equal(await shown("svg.narrow + svg.wide"), pairs);
+  await page.emulateMedia({media: "screen"});
+  await page.setViewportSize({width: 1280, height: 900});
+  assert.equal(await shown("svg.narrow"), 0);
+  assert.equal(await shown("svg.narrow + svg.wide"), pairs - uplot);
+  quiet(seen);
+  await close();
+});
+
 await test("readable with scripts off", async () => {
   const {page, seen, close} = await open(browser, demo, {javaScriptEnabled: false});
   for (const id of SECTIONS) assert.ok(await page.locator(`section#${id} h2`).isVisible(), id);
   assert.ok((await page.locator("svg[role=img]").count()) >= 8);
-  assert.ok(await page.locator("#curriculum svg[role=img]").first().isVisible());
+  assert.ok(await page.locator("#curriculum svg.wide[role=img]").first().isVisible());
   for (const control of await page.locator("input, section button").all()) assert.ok(!(await control.isVisible()));
   quiet(seen);
   await close();

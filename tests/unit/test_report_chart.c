@@ -61,9 +61,9 @@ static void a_histogram_says_what_its_bins_hold(void **state)
     figure_end(&page);
     assert_sound(&page);
     assert_contains(&page, "<svg id=\"here\" class=\"chart wide\" viewBox=\"0 0 736 260\" "
-                           "role=\"img\" aria-labelledby=\"c1-t c1-d\">");
-    assert_contains(&page, "<title id=\"c1-t\">A &amp; B</title>");
-    assert_contains(&page, "<desc id=\"c1-d\">most lie &lt;high&gt;</desc>");
+                           "role=\"img\" aria-labelledby=\"c2-t c2-d\">");
+    assert_contains(&page, "<title id=\"c2-t\">A &amp; B</title>");
+    assert_contains(&page, "<desc id=\"c2-d\">most lie &lt;high&gt;</desc>");
     assert_contains(&page, "<title>0.5 to 1.0: 1,200 predicted, 600 &lt;observed&gt;</title>");
     assert_contains(&page, "data-from=\"0\" data-to=\"0.5\"");
     assert_contains(&page, "threshold &lt;");
@@ -71,7 +71,54 @@ static void a_histogram_says_what_its_bins_hold(void **state)
     assert_contains(&page, "class=\"band\"");
     /* A round number above the most, and no more ticks than can be read. */
     assert_contains(&page, ">1,500</text>");
-    assert_in_range(count(&page, "class=\"tick end\""), 3, 8);
+    assert_in_range(count(&page, "class=\"tick end\""), 6, 16);
+    text_release(&page.out);
+}
+
+static void wide_charts_are_drawn_for_a_phone_too(void **state)
+{
+    const double edges[] = {0, 0.5, 1}, y[] = {10, 1200}, sizes[] = {3, 2};
+    const struct chart_series series[] = {{"predicted", y}, {"observed", y}};
+    const struct chart_mark mark = {0.25, "threshold"};
+    const struct bar bar = {"a source", 3, NULL};
+    const struct funnel_stage stage = {"parse", 4, 1};
+    const struct range_row row = {"a source", 9, 0.1, 0.2, 0.3, 0.4, 0.5};
+    const struct timeline line = {.x = y, .n = 2, .series = series, .n_series = 1};
+    struct histogram h = {.y_kind = AXIS_COUNT,
+                          .edges = edges,
+                          .n = 2,
+                          .series = series,
+                          .n_series = 2,
+                          .marks = &mark,
+                          .n_marks = 1,
+                          .hook = "here"};
+    struct page page = {.limit = SIZE_MAX};
+    const char *narrow;
+
+    (void)state;
+    chart_histogram(&page, &h);
+    narrow = strstr(text_string(&page.out), "<svg id=\"here-narrow\" class=\"chart narrow\"");
+    assert_non_null(narrow);
+    assert_non_null(strstr(narrow, "</svg>\n<svg id=\"here\" class=\"chart wide\""));
+    assert_int_equal(count(&page, "class=\"legend\""), 1);
+    assert_int_equal(count(&page, "aria-labelledby=\"c1-t\""), 1);
+    chart_bars(&page, CHART_WIDE, AXIS_COUNT, &bar, 1);
+    chart_funnel(&page, &stage, 1);
+    chart_ranges(&page, CHART_WIDE, "difficulty", &row, 1);
+    chart_ranks(&page, CHART_WIDE, "samples", sizes, 2, NAN);
+    chart_timeline(&page, &line);
+    assert_int_equal(count(&page, "class=\"chart narrow\""), 6);
+    assert_int_equal(count(&page, "class=\"chart wide\""), 6);
+    assert_sound(&page);
+    text_clear(&page.out);
+    /* Not what is narrow already, and not where samples need the room. */
+    h.width = CHART_HALF;
+    chart_histogram(&page, &h);
+    h.width = CHART_WIDE;
+    page.limit = 65000;
+    chart_histogram(&page, &h);
+    assert_int_equal(count(&page, "chart narrow"), 0);
+    assert_int_equal(count(&page, "<svg"), 2);
     text_release(&page.out);
 }
 
@@ -263,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_histogram_says_what_its_bins_hold),
+        cmocka_unit_test(wide_charts_are_drawn_for_a_phone_too),
         cmocka_unit_test(a_chart_of_nothing_is_a_sentence),
         cmocka_unit_test(numbers_of_any_size_make_sound_charts),
         cmocka_unit_test(log_ticks_are_powers_of_ten),
