@@ -599,6 +599,33 @@ void ledger_close(struct ledger *ledger)
     mem_free(ledger);
 }
 
+enum status ledger_look(const char *dir, const char *config_hash, bool *other, struct error *err)
+{
+    char *path = text_format("%s/ledger.db", dir);
+    struct ledger *ledger = NULL;
+    struct statement *st = NULL;
+    enum status status = STATUS_OK;
+    bool row = false;
+    size_t n;
+
+    *other = false;
+    if (!path)
+        return error_nomem(err);
+    if (file_bytes(path, "") > 0)
+        status = ledger_open(&ledger, dir, NULL, LEDGER_READ, NULL, NULL);
+    if (ledger)
+        st = database_statement(ledger->db, ledger_select_identity, NULL);
+    if (st)
+        status = statement_step(st, &row, NULL);
+    if (row) {
+        *other = statement_verified(st, 0) && strcmp(column_text(st, 4, &n), config_hash) != 0;
+        statement_reset(st);
+    }
+    ledger_close(ledger);
+    mem_free(path);
+    return status == STATUS_NOMEM ? error_nomem(err) : STATUS_OK;
+}
+
 enum status ledger_begin(struct ledger *ledger, struct error *err)
 {
     enum status status;

@@ -63,6 +63,14 @@ enum status ledger_open(struct ledger **ledger, const char *dir,
                         const struct log *log, struct error *err);
 void ledger_close(struct ledger *ledger); /* checkpoints; accepts NULL */
 
+/*
+ * For whoever is about to put something into `dir`: is there a ledger of another configuration?
+ * Takes no lock and changes nothing. One that cannot be read is not judged here: ledger_open() says
+ * what is wrong with it.
+ */
+MUST_CHECK
+enum status ledger_look(const char *dir, const char *config_hash, bool *other, struct error *err);
+
 MUST_CHECK enum status ledger_begin(struct ledger *ledger, struct error *err);
 MUST_CHECK enum status ledger_commit(struct ledger *ledger, struct error *err);
 void ledger_rollback(struct ledger *ledger);

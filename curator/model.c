@@ -12,6 +12,7 @@
 #include "curator/input_cache.h"
 #include "curator/inputs.h"
 #include "curator/labels.h"
+#include "curator/ledger.h"
 #include "curator/model_file.h"
 #include "curator/pipeline.h"
 #include "curator/run.h"
@@ -450,12 +451,34 @@ static enum status complete_dataset(struct opening *o, struct error *err)
     return st;
 }
 
+/* A model put beside the ledger of something else, a pool for one, would lock its owner out. */
+static enum status check_ledger(const struct opening *o, struct error *err)
+{
+    char hex[HASH128_HEX_SIZE];
+    enum status st;
+    bool other;
+
+    hash128_hex(o->fingerprint, hex);
+    st = ledger_look(o->config->state, hex, &other, err);
+    if (!st && other)
+        return error_set(err, STATUS_CONFLICT,
+                         "state '%s' is of another recipe or other inputs, and has no model: it "
+                         "serves what was SUBMITted, or '%s' was removed (serve.state: name a new "
+                         "folder)",
+                         o->config->state, o->model);
+    return st;
+}
+
 static enum status open_dataset(struct model *model, struct opening *o, struct error *err)
 {
     bool there = access(o->model, F_OK) == 0;
     enum status st;
 
-    if (there) {
+    if (!there) {
+        st = check_ledger(o, err);
+        if (st)
+            return st;
+    } else {
         st = model_load(model, o->model, err);
         if (st)
             return st;

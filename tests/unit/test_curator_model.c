@@ -13,6 +13,7 @@
 #include "curator/batch_plan.h"
 #include "curator/curate.h"
 #include "curator/feature_view.h"
+#include "curator/ledger.h"
 #include "curator/model_file.h"
 #include "curator/pipeline.h"
 #include "formats/atomic_file.h"
@@ -455,6 +456,59 @@ static void another_recipe_is_a_conflict(void **unused)
     set(&recipe, "difficulty.fit_labels", "null");
     must_refuse(&recipe, state, STATUS_CONFLICT, "serves a data set");
     recipe_release(&recipe);
+    mem_free(model);
+    mem_free(state);
+}
+
+/* It would be the state of neither from then on. */
+static void the_ledger_of_another_recipe_gets_no_model(void **unused)
+{
+    char *state = text_format("%s", scratch_path("pool"));
+    char *model = text_format("%s/model.safetensors", state);
+    char *ledger_file = text_format("%s/ledger.db", state);
+    char hex[HASH128_HEX_SIZE];
+    struct ledger_identity identity = {
+        .config_hash = "0123456789abcdef0123456789abcdef",
+        .recipe = "version: 1\n",
+        .sae_hash = "",
+        .dataset = "",
+    };
+    struct ledger *ledger;
+    struct error err = {0};
+    struct recipe recipe;
+    struct model opened;
+    bool other = true;
+
+    (void)unused;
+    make_recipe(&recipe, "beside");
+    must_open(&recipe, scratch_path("beside"));
+    assert_int_equal(open_state(&opened, &recipe, scratch_path("beside"), NULL), STATUS_OK);
+    hash128_hex(opened.fingerprint, hex);
+    model_release(&opened);
+
+    assert_int_equal(ledger_open(&ledger, state, &identity, LEDGER_WRITE, NULL, NULL), STATUS_OK);
+    must_refuse(&recipe, state, STATUS_CONFLICT, "serves what was SUBMITted");
+    ledger_close(ledger);
+    must_refuse(&recipe, state, STATUS_CONFLICT, "name a new folder");
+    assert_int_not_equal(access(model, F_OK), 0);
+
+    /* Its own is no reason: the model was removed, and is made again. */
+    assert_int_equal(unlink(ledger_file), 0);
+    assert_int_equal(unlink(scratch_path("pool/ledger.mark")), 0);
+    identity.config_hash = hex;
+    assert_int_equal(ledger_open(&ledger, state, &identity, LEDGER_WRITE, NULL, NULL), STATUS_OK);
+    ledger_close(ledger);
+    must_open(&recipe, state);
+    assert_int_equal(access(model, F_OK), 0);
+
+    /* What cannot be read is told by who opens it to write. */
+    assert_int_equal(unlink(model), 0);
+    assert_int_equal(truncate(ledger_file, 5000), 0);
+    assert_int_equal(ledger_look(state, "", &other, &err), STATUS_OK);
+    assert_false(other);
+    assert_int_equal(err.message[0], '\0');
+    recipe_release(&recipe);
+    mem_free(ledger_file);
     mem_free(model);
     mem_free(state);
 }
@@ -908,6 +962,7 @@ int main(void)
         cmocka_unit_test(the_data_set_as_a_request_is_curated_as_the_run_did),
         cmocka_unit_test(a_second_start_loads_and_writes_nothing),
         cmocka_unit_test(another_recipe_is_a_conflict),
+        cmocka_unit_test(the_ledger_of_another_recipe_gets_no_model),
         cmocka_unit_test(a_moved_input_is_the_same),
         cmocka_unit_test(an_interrupted_build_resumes),
         cmocka_unit_test(a_folder_that_is_all_but_whole_is_made_whole),
