@@ -1,6 +1,7 @@
 /*
  * cli/serve_input.c - tensors and header members of requests, checked.
  */
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -57,6 +58,21 @@ void fault_from_refusal(struct fault *fault, const struct refusal *refusal)
     fault->retry_after_ms = refusal->retry_after_ms;
 }
 
+static void refuse_number(const struct json *node, const char *name, struct fault *fault)
+{
+    int64_t x;
+
+    if (json_i64(node, &x))
+        fault_set(fault, E_BAD_HEADER, name, "%s is %" PRId64 ", expected an integer from 0 on",
+                  name, x);
+    else if (json_type(node) == JSON_NUMBER)
+        fault_set(fault, E_BAD_HEADER, name, "%s is the number %g, expected an integer from 0 on",
+                  name, json_double(node));
+    else
+        fault_set(fault, E_BAD_HEADER, name, "%s is %s, expected an integer from 0 on", name,
+                  json_type_name(json_type(node)));
+}
+
 bool field_u64(const struct message *message, const char *name, enum field_need need, uint64_t max,
                uint64_t *value, struct fault *fault)
 {
@@ -67,8 +83,7 @@ bool field_u64(const struct message *message, const char *name, enum field_need 
     if (!node)
         fault_set(fault, E_BAD_HEADER, name, "%s is missing: expected an integer", name);
     else if (!json_u64(node, value))
-        fault_set(fault, E_BAD_HEADER, name, "%s is %s, expected an integer from 0 on", name,
-                  json_type_name(json_type(node)));
+        refuse_number(node, name, fault);
     else if (*value > max)
         fault_set(fault, E_BAD_HEADER, name, "%s is %llu, expected at most %llu", name,
                   (unsigned long long)*value, (unsigned long long)max);
@@ -126,7 +141,7 @@ bool tensors_known(const struct message *message, const char *const *names, stru
             i++;
         if (!names[i]) {
             fault_set(fault, E_BAD_TENSOR, message->tensors[t].name,
-                      "tensor '%s' is not one of a %s request", message->tensors[t].name,
+                      "tensor '%s' is not one of %s's", message->tensors[t].name,
                       protocol_kind_name(message->envelope.kind));
             return false;
         }

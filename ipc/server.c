@@ -422,6 +422,9 @@ static void answer_ping(struct server *s, struct job *job, enum server_state sta
                       job->frames[1].n, PING_HEADER_BYTES_MAX);
     if (!e)
         e = message_read_body(&s->message, job->frames, job->n_frames, &fault);
+    if (!e && s->message.n_tensors)
+        e = fault_set(&fault, E_BAD_TENSOR, s->message.tensors[0].name,
+                      "tensor '%s' is not one of PING's", s->message.tensors[0].name);
     message_release(&s->message);
     if (e) {
         refuse(s, job, &fault);

@@ -401,6 +401,17 @@ class State(Serve):
                           "ipc://%s/run/s.sock" % self.dir, code=5)
         self.assertIn("size", done.stderr)
 
+    def test_a_pool_is_still_served_after_a_data_set_was_refused(self):
+        self.pool()
+        self.start().stop()
+        pool = (self.dir / "recipe.yaml").read_text()
+        self.dataset()
+        done = self.saerl("serve", "recipe.yaml", "--state", "state", "--bind",
+                          "ipc://%s/run/s.sock" % self.dir, code=5)
+        self.assertIn("SUBMITted", done.stderr)
+        (self.dir / "recipe.yaml").write_text(pool)
+        self.start().stop()
+
     def test_sigterm_drains(self):
         self.dataset()
         sidecar = self.start()
@@ -595,6 +606,14 @@ class Score(Serve):
 
 
 class Abuse(Serve):
+    def test_a_wrong_number_is_named(self):
+        self.dataset()
+        peer = self.start().peer()
+        for seq, words in (-1, "seq is -1,"), (0.5, "seq is the number 0.5,"), ("1", "a string"):
+            found = self.refused("E_BAD_HEADER", peer.call, "FETCH", {"seq": seq, "n": 1})
+            self.assertEqual(found["field"], "seq")
+            self.assertIn(words, found["message"])
+
     def test_the_order_of_checks_is_the_protocols(self):
         self.dataset()
         sidecar = self.start()

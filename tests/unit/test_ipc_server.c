@@ -687,6 +687,7 @@ static void server_refuses_bad_envelopes(void **state)
     unsigned char bytes[PROTOCOL_ENVELOPE_BYTES];
     struct frame frames[SOCKET_FRAMES];
     char *header = mem_zalloc(PROTOCOL_HEADER_BYTES_MAX + 1, 1);
+    static const char tensors[] = "{\"tensors\":[{\"name\":\"a\",\"dtype\":\"u8\",\"shape\":[1]}]}";
     struct reply r;
 
     (void)state;
@@ -732,6 +733,12 @@ static void server_refuses_bad_envelopes(void **state)
     frames[1] = (struct frame){"[]", 2};
     send_frames(client, frames, 2);
     assert_reply(client, 6, "E_BAD_HEADER");
+    envelope.n_tensors = 1;
+    envelope_write(&envelope, bytes);
+    frames[1] = (struct frame){tensors, strlen(tensors)};
+    frames[2] = (struct frame){"?", 1};
+    send_frames(client, frames, 3);
+    assert_reply(client, 6, "E_BAD_TENSOR");
     assert_state(client, 7, "ready");
     mem_free(header);
     socket_close(client);
