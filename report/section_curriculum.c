@@ -9,6 +9,7 @@
 #include "report/chart.h"
 #include "report/sections.h"
 
+#define LINES_MAX 200 /* of the table behind the timeline */
 #define CLUSTERS_MAX 64
 #define CELLS_ACROSS 100
 
@@ -149,12 +150,16 @@ static void append_points_table(struct page *page, const struct points *p)
         {"Quality", COLUMN_NUMBER}};
     const double *const values[] = {p->difficulty, p->low,      p->high,
                                     p->entropy,    p->clusters, p->quality};
-    /* Each twentieth: report.json has them all, and nobody reads two thousand lines. */
-    size_t step = p->n / 20 ? p->n / 20 : 1;
+    /* report.json has them all, and nobody reads two thousand lines. */
+    size_t step = (p->n + LINES_MAX - 1) / LINES_MAX;
+    char caption[80] = "Batches in order";
     struct table table;
 
+    if (step > 1)
+        snprintf(caption, sizeof(caption),
+                 "Batches in order, one of %zu points: report.json has all", step);
     figure_table_begin(page);
-    table_begin(&table, page, "Batches in order", columns, 7);
+    table_begin(&table, page, caption, columns, 7);
     for (size_t i = 0; i < p->n && table_row(&table); i += step) {
         table_count(&table, p->batch[i]);
         for (size_t v = 0; v < 6; v++)

@@ -62,6 +62,34 @@ static void curriculum_lets_no_text_into_the_script(void **state)
     text_release(&html);
 }
 
+static void curriculum_says_how_many_points_its_table_leaves_out(void **state)
+{
+    static const char *const captions[] = {
+        "<caption>Batches in order</caption>",
+        "<caption>Batches in order, one of 3 points: report.json has all</caption>"};
+
+    (void)state;
+    for (size_t large = 0; large < 2; large++) {
+        struct text json = {0}, html = {0};
+        size_t n = large ? 450 : 42, lines = 0;
+
+        text_append(&json, "{\"batches\":9,\"timeline\":{\"per_point\":1,\"batch\":[0");
+        for (size_t i = 1; i < n; i++)
+            text_appendf(&json, ",%zu", i);
+        text_append(&json, "],\"difficulty\":[0.5");
+        for (size_t i = 1; i < n; i++)
+            text_append(&json, ",0.5");
+        text_append(&json, "]}}");
+        section_page(&html, "curriculum", text_string(&json));
+        section_holds(&html, captions[large]);
+        for (const char *s = text_string(&html); (s = strstr(s, "<tr><th")); s++)
+            lines++;
+        assert_int_equal(lines, (large ? 150 : 42) + 1);
+        text_release(&html);
+        text_release(&json);
+    }
+}
+
 /* 120 columns of 41 lines are more than a map has fields. */
 static void curriculum_joins_columns_of_a_large_map(void **state)
 {
@@ -110,6 +138,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(curriculum_draws_and_hands_the_numbers_to_the_script),
         cmocka_unit_test(curriculum_lets_no_text_into_the_script),
+        cmocka_unit_test(curriculum_says_how_many_points_its_table_leaves_out),
         cmocka_unit_test(curriculum_joins_columns_of_a_large_map),
         cmocka_unit_test(curriculum_shows_batches_in_full),
     };
