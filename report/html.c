@@ -133,17 +133,6 @@ void html_plain(struct text *out, const char *bytes, size_t n, size_t width)
         text_append(out, ELLIPSIS);
 }
 
-void html_sentence(struct text *out, const char *words, size_t n)
-{
-    bool small = n > 0 && words[0] >= 'a' && words[0] <= 'z';
-
-    if (small)
-        text_append_char(out, (char)(words[0] - 'a' + 'A'));
-    html_line(out, words + small, n - small, HTML_TEXT_BYTES);
-    if (n > 0 && !memchr(".!?:", words[n - 1], 4))
-        text_append_char(out, '.');
-}
-
 static size_t span_of(const char *s, size_t n, const char *set)
 {
     size_t length = 0;
@@ -217,6 +206,17 @@ void html_prose(struct text *out, const char *words, size_t n)
         begin = at;
     }
     html_line(out, words + begin, n - begin, end - begin);
+}
+
+void html_sentence(struct text *out, const char *words, size_t n)
+{
+    bool small = n > 0 && words[0] >= 'a' && words[0] <= 'z' && setting_length(words, n) == 0;
+
+    if (small)
+        text_append_char(out, (char)(words[0] - 'a' + 'A'));
+    html_prose(out, words + small, n - small);
+    if (n > 0 && !memchr(".!?:", words[n - 1], 4))
+        text_append_char(out, '.');
 }
 
 void html_name(struct text *out, const struct json *node)

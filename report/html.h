@@ -72,11 +72,10 @@ void html_line(struct text *out, const char *bytes, size_t n, size_t width);
  */
 void html_plain(struct text *out, const char *bytes, size_t n, size_t width);
 
-/* html_line() as a sentence: a capital first, a full stop last. */
-void html_sentence(struct text *out, const char *words, size_t n);
-
 /* html_line() of our own prose with settings, "a.b: value", and options, "--a", as <code>. */
 void html_prose(struct text *out, const char *words, size_t n);
+/* The same as a sentence: a capital first, a full stop last. */
+void html_sentence(struct text *out, const char *words, size_t n);
 
 /* html_line() of a JSON string or number; nothing if it is neither. */
 void html_name(struct text *out, const struct json *node);

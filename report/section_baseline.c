@@ -28,6 +28,37 @@ static const char *moved_words(const struct json *distribution)
     return member_number(distribution, "psi") > 0 ? "hardly moved" : "the same";
 }
 
+static const char *name_of(const char *name)
+{
+    static const struct {
+        const char *name, *words;
+    } table[] = {
+        {"words", "words of a prompt"},
+        {"tokens", "tokens of a prompt"},
+        {"quality", "quality"},
+        {"difficulty", "difficulty"},
+        {"quality_label", "quality as labelled"},
+        {"difficulty_label", "difficulty as labelled"},
+        {"pass_rate", "pass rate"},
+        {"recon", "reconstruction error"},
+        {"active_latents", "latents a sample"},
+    };
+
+    for (size_t i = 0; name && i < sizeof(table) / sizeof(*table); i++) {
+        if (strcmp(name, table[i].name) == 0)
+            return table[i].words;
+    }
+    return name ? name : "";
+}
+
+static void append_name(struct text *out, const struct json *node)
+{
+    size_t n;
+    const char *name = name_of(json_string(node, &n));
+
+    html_line(out, name, strlen(name), NAME_WIDTH);
+}
+
 static void reading(struct text *out, const struct json *section)
 {
     const struct json *rows = json_member(section, "rows");
@@ -51,36 +82,13 @@ static void reading(struct text *out, const struct json *section)
         if (!moved(distribution))
             continue;
         text_append(out, n++ ? ", " : " these moved: ");
-        html_name(out, json_member(distribution, "name"));
+        append_name(out, json_member(distribution, "name"));
     }
     if (json_length(distributions) == 0)
         text_append(out, " nothing can be compared");
     else if (n == 0)
         text_append(out, " no distribution moved");
     text_append(out, ".");
-}
-
-static const char *name_of(const char *name)
-{
-    static const struct {
-        const char *name, *words;
-    } table[] = {
-        {"words", "Words of a prompt"},
-        {"tokens", "Tokens of a prompt"},
-        {"quality", "Quality"},
-        {"difficulty", "Difficulty"},
-        {"quality_label", "Quality as labelled"},
-        {"difficulty_label", "Difficulty as labelled"},
-        {"pass_rate", "Pass rate"},
-        {"recon", "Reconstruction error"},
-        {"active_latents", "Latents a sample"},
-    };
-
-    for (size_t i = 0; name && i < sizeof(table) / sizeof(*table); i++) {
-        if (strcmp(name, table[i].name) == 0)
-            return table[i].words;
-    }
-    return name ? name : "";
 }
 
 static void append_distribution(struct page *page, const struct json *distribution)
@@ -91,13 +99,16 @@ static void append_distribution(struct page *page, const struct json *distributi
     size_t n_after = json_numbers(json_member(distribution, "after"), after, BINS_MAX);
     const struct chart_series series[] = {{"before", before}, {"now", after}};
     double psi = member_number(distribution, "psi");
-    char sentence[96];
+    char sentence[96], title[NAME_WIDTH + 1];
 
     if (n < 2 || n_before != n - 1 || n_after != n - 1)
         return;
     snprintf(sentence, sizeof(sentence), "PSI %s: %s", number_value(psi).s,
              moved_words(distribution));
-    figure_begin(page, name_of(member_string(distribution, "name")), isnan(psi) ? "" : sentence);
+    snprintf(title, sizeof(title), "%s", name_of(member_string(distribution, "name")));
+    if (*title >= 'a' && *title <= 'z')
+        *title = (char)(*title - 'a' + 'A');
+    figure_begin(page, title, isnan(psi) ? "" : sentence);
     chart_shift(
         page,
         &(struct shift){
@@ -127,11 +138,8 @@ static void append_not_compared(struct page *page, const struct json *names)
         return;
     text_append(&page->out, "<p>Not compared, for another model computed the scores: ");
     for (size_t i = 0; i < json_length(names); i++) {
-        size_t n;
-        const char *name = name_of(json_string(json_element(names, i), &n));
-
         text_append(&page->out, i ? ", " : "");
-        html_line(&page->out, name, strlen(name), NAME_WIDTH);
+        append_name(&page->out, json_element(names, i));
     }
     text_append(&page->out, ".</p>\n");
 }

@@ -166,7 +166,10 @@ static void append_length(struct page *page, const struct json *length, const ch
 
     if (json_type(length) != JSON_OBJECT)
         return;
-    if (!isnan(p5) && !isnan(p95))
+    if (p5 == p95)
+        snprintf(sentence, sizeof(sentence), "nine of ten prompts have %s %s", number_count(p5).s,
+                 unit);
+    else if (!isnan(p5) && !isnan(p95))
         snprintf(sentence, sizeof(sentence), "nine of ten prompts have %s to %s %s",
                  number_count(p5).s, number_count(p95).s, unit);
     figure_begin(page, title, sentence);

@@ -15,7 +15,7 @@ static void baseline_names_what_moved_by_more_than_its_limit(void **state)
                  "{\"name\":\"old\",\"rows\":[100,200],\"distributions\":["
                  "{\"name\":\"words\",\"psi\":0.4,\"limit\":0.25," BINS "},"
                  "{\"name\":\"recon\",\"psi\":0.4,\"limit\":0.5," BINS "}]}");
-    section_holds(&html, "<b>old</b> (100 rows then, 200 now) these moved: words.");
+    section_holds(&html, "<b>old</b> (100 rows then, 200 now) these moved: words of a prompt.");
     section_holds(&html, "PSI 0.40: moved");
     section_holds(&html, "PSI 0.40: hardly moved");
     text_release(&html);
@@ -30,7 +30,7 @@ static void baseline_tells_what_another_model_computed(void **state)
 
     (void)state;
     section_page(&html, "baseline", "{\"not_compared\":[\"quality\",\"<b>\",7]}");
-    section_holds(&html, "another model computed the scores: Quality, &lt;b&gt;, .</p>");
+    section_holds(&html, "another model computed the scores: quality, &lt;b&gt;, .</p>");
     text_release(&html);
     section_page(&html, "baseline", "{\"not_compared\":[]}");
     section_lacks(&html, "another model");

@@ -51,6 +51,18 @@ static void fields_without_a_name_of_the_source_counts_it(void **state)
     text_release(&html);
 }
 
+static void fields_of_one_length_are_said_once(void **state)
+{
+    struct text html = {0};
+
+    (void)state;
+    section_page(&html, "fields",
+                 "{\"length\":{\"unit\":\"words\",\"summary\":{\"p5\":24,\"p95\":24},"
+                 "\"histogram\":{\"edges\":[20,30],\"counts\":[9]}}}");
+    section_holds(&html, "Nine of ten prompts have 24 words.");
+    text_release(&html);
+}
+
 static void fields_draws_each_label(void **state)
 {
     struct text html = {0};
@@ -73,6 +85,7 @@ int main(void)
         cmocka_unit_test(fields_says_what_was_read_from_where),
         cmocka_unit_test(fields_points_at_members_of_several_types),
         cmocka_unit_test(fields_without_a_name_of_the_source_counts_it),
+        cmocka_unit_test(fields_of_one_length_are_said_once),
         cmocka_unit_test(fields_draws_each_label),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
