@@ -162,8 +162,8 @@ static enum status score(struct serve *serve, const struct message *message,
     return st;
 }
 
-/* One vector a sample against probes of tokens: refused before it is encoded, and before a SUBMIT
- * gets into the pool, where nobody could say any more how it came about. */
+/* One vector a sample where the recipe or its probes expect tokens: refused before it is encoded,
+ * and before a SUBMIT gets into the pool, where nobody could say any more how it came about. */
 static void check_pooled(const struct serve *serve, struct fault *fault)
 {
     const struct model *model = &serve->model;
@@ -171,7 +171,11 @@ static void check_pooled(const struct serve *serve, struct fault *fault)
     struct error err = {0};
     enum status st = STATUS_OK;
 
-    if (model->quality_source == MODEL_SCORE_PROBE)
+    if (input == SAE_INPUT_TOKENS)
+        st = error_set(&err, STATUS_INVALID,
+                       "act is one vector a sample (act_off is missing), sae.input: tokens expects "
+                       "those of tokens");
+    if (!st && model->quality_source == MODEL_SCORE_PROBE)
         st = labels_check_pooled(&model->quality, "quality.probe", input, &err);
     if (!st && model->difficulty_source == MODEL_SCORE_PROBE)
         st = labels_check_pooled(&model->difficulty, "difficulty.probe", input, &err);

@@ -475,6 +475,16 @@ class Pool(Serve):
         other = [tensor("sid", "u64", [1]), tensor("act", "f32", [3.0] * d, [1, d])]
         self.assertEqual(peer.call("SUBMIT", {}, other)[1]["reason"], (5,))
 
+    def test_one_vector_a_sample_is_refused_where_tokens_are_expected(self):
+        self.pool(POOL.replace("{path: sae}", "{path: sae, input: tokens}"))
+        peer = self.start().peer()
+        pooled = [tensor("sid", "u64", [1]), tensor("act", "f32", [3.0] * self.D_IN, [1, self.D_IN])]
+        for kind in "SUBMIT", "SCORE":
+            found = self.refused("E_BAD_TENSOR", peer.call, kind, {}, pooled)
+            self.assertEqual(found["field"], "act")
+            self.assertIn("sae.input: tokens", found["message"])
+        self.assertEqual(peer.call("SUBMIT", {}, self.random_samples([1]))[0]["accepted"], 1)
+
     def test_a_submission_that_comes_again_must_be_the_same(self):
         """To the last byte of each tensor, also where its texts were encoded before."""
         self.pool()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, List, Mapping, Sequence, Union
+from typing import Any, Iterable, List, Mapping, Sequence, Union
 
 Prompt = Union[str, Sequence[Mapping[str, Any]]]
 
@@ -15,6 +15,8 @@ def canonical_prompt(prompt: Prompt) -> bytes:
     """
     if isinstance(prompt, str):
         return prompt.encode("utf-8")
+    if not isinstance(prompt, Iterable):  # an array of messages is no Sequence
+        raise TypeError("prompt: %s, expected a string or a list of messages" % type(prompt).__name__)
     out: List[str] = []
     for i, message in enumerate(prompt):
         if not isinstance(message, Mapping):

@@ -27,7 +27,8 @@ _addresses = itertools.count()
 _inherited: List[Any] = []  # sockets of a parent process, never touched again
 
 # What the monitor tells, and the words for it in an error.
-_NO_HANDSHAKE = "connected, but the handshake fails; does one side only use CURVE, is server_key right?"
+_NO_HANDSHAKE = ("connected, but the handshake does not end; is the sidecar stopped, does one side only use "
+                 "CURVE, is server_key right?")
 _NOTES = {
     zmq.EVENT_CONNECT_RETRIED: "nobody listens there",
     zmq.EVENT_CONNECTED: _NO_HANDSHAKE,

@@ -163,6 +163,10 @@ class Prompts(unittest.TestCase):
         for bad in ([1], [{"role": "u", "content": 3}]):
             with self.assertRaises(TypeError):
                 canonical_prompt(bad)
+        with self.assertRaisesRegex(TypeError, "prompt: int, expected a string or a list"):
+            canonical_prompt(3)
+        many = np.array([{"role": "u", "content": "x"}], dtype=object)
+        self.assertEqual(canonical_prompt(many), b"u\x1fx\x1e")
 
 
 if __name__ == "__main__":
