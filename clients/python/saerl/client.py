@@ -588,7 +588,7 @@ class Curator:
         return batch
 
     def peek(self, k: int, timeout_s: Optional[float] = None) -> Array:
-        """The sids that would come next, u64 [k]; nothing is given out."""
+        """The plan's next sids of this epoch, u64, at most k; nothing is given out."""
         with self._call(timeout_s) as deadline:
             return self._ask(deadline, Kind.PEEK, {"k": int(k)}).array("sid", "u64")
 
