@@ -400,6 +400,11 @@ static enum status read_state(struct incoming *s, const unsigned char *bytes, si
     return !st && s->in.failed ? bad_state(s, refusal, err) : st;
 }
 
+static const char *or_none(const char *hash)
+{
+    return *hash ? hash : "none";
+}
+
 /* Does the state belong here? */
 static void check_state(const struct session *session, const struct incoming *s, const char *run,
                         enum restore_mode mode, struct refusal *refusal)
@@ -408,12 +413,12 @@ static void check_state(const struct session *session, const struct incoming *s,
 
     if (strcmp(s->sae_hash, config->sae_hash) != 0)
         refuse(refusal, REFUSAL_SAE, "state",
-               "the state was made with the SAE '%s', this sidecar runs '%s'", s->sae_hash,
-               config->sae_hash);
+               "the state was made with the SAE %s, this sidecar runs %s", or_none(s->sae_hash),
+               or_none(config->sae_hash));
     else if (strcmp(s->dataset, session->dataset) != 0)
         refuse(refusal, REFUSAL_DATASET, "state",
-               "the state was made with the data set '%s', this sidecar serves '%s'", s->dataset,
-               session->dataset);
+               "the state was made with the data set %s, this sidecar serves %s",
+               or_none(s->dataset), or_none(session->dataset));
     else if (mode == RESTORE_STRICT && strcmp(s->run, run) != 0)
         refuse(refusal, REFUSAL_RUN, "state",
                "the state is that of run '%s', this is '%s' (strict: false takes it)", s->run, run);

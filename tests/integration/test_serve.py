@@ -342,9 +342,16 @@ class State(Serve):
         self.assertEqual(loose["next_seq"], 1)
         first.kill()
         self.dataset(n=50)
-        peer = self.start(state="other").peer()
+        elsewhere = self.start(state="other")
+        peer = elsewhere.peer()
         self.refused("E_DATASET_MISMATCH", peer.call, "RESTORE", {"strict": False},
                      [tensor("state", "u8", blob)])
+        elsewhere.kill()
+        self.pool()
+        peer = self.start(state="pool").peer()
+        found = self.refused("E_DATASET_MISMATCH", peer.call, "RESTORE", {},
+                             [tensor("state", "u8", blob)])
+        self.assertIn("serves none", found["message"])
 
     def test_kill_at_any_moment_loses_nothing_acknowledged(self):
         self.dataset(n=64, recipe="online: {target: nearest}\n")
