@@ -347,20 +347,18 @@ static enum status run_bench(struct cli *cli, struct options *o, struct error *e
 
 static enum status check_options(const struct options *o, struct error *err)
 {
-    const struct {
-        const char *name;
-        uint64_t value, max;
-    } rows[] = {{"--tokens", o->tokens, 1 << 20}, {"--d-in", o->d_in, 1 << 16},
-                {"--d-sae", o->d_sae, 1 << 22},   {"-k", o->k, o->d_sae ? o->d_sae - 1 : 0},
-                {"--repeats", o->repeats, 1000},  {"--check-tokens", o->check_tokens, 1 << 20}};
+    const struct bench_limit limits[] = {
+        {"--tokens", o->tokens, 1, 1 << 20}, {"--d-in", o->d_in, 1, 1 << 16},
+        {"--d-sae", o->d_sae, 1, 1 << 22},   {"-k", o->k, 1, o->d_sae ? o->d_sae - 1 : 0},
+        {"--repeats", o->repeats, 1, 1000},  {"--check-tokens", o->check_tokens, 1, 1 << 20}};
+    enum status st = bench_check_limits("encode", limits, sizeof(limits) / sizeof(limits[0]), err);
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (rows[i].value < 1 || rows[i].value > rows[i].max)
-            return error_set(err, STATUS_INVALID, "bench encode: %s: %llu, expected 1 to %llu",
-                             rows[i].name, (unsigned long long)rows[i].value,
-                             (unsigned long long)rows[i].max);
-    }
-    return STATUS_OK;
+    /* Activations and the product; weights, of which most engines pack a copy. */
+    return st ? st
+              : bench_check_memory("encode",
+                                   4.0 * (double)o->tokens * ((double)o->d_in + (double)o->d_sae) +
+                                       8.0 * (double)o->d_in * (double)o->d_sae,
+                                   err);
 }
 
 enum status bench_encode(struct cli *cli, const struct verb *verb, int argc, char **argv,
@@ -373,7 +371,6 @@ enum status bench_encode(struct cli *cli, const struct verb *verb, int argc, cha
                         .repeats = 7,
                         .check_tokens = 128,
                         .data = BENCH_DATA_SAE};
-    const char **positional = mem_alloc((size_t)argc + 1, sizeof(*positional));
     enum option_outcome outcome;
     const struct option_row rows[] = {
         {"tokens", 0, OPTION_U64, &o.tokens, "T", NULL, "activations to encode (512)"},
@@ -393,18 +390,11 @@ enum status bench_encode(struct cli *cli, const struct verb *verb, int argc, cha
     };
     enum status st;
 
-    if (!positional)
-        return error_nomem(err);
-    st = options_parse(cli, verb, rows, argc, argv, positional, 0, 0, &outcome, err);
-    if (!st && outcome == OPTIONS_GO) {
-        st = check_options(&o, err);
-        if (!st)
-            st = cli_start(cli, err);
-        if (!st)
-            st = cli_start_workers(cli, 1, err);
-        if (!st)
-            st = run_bench(cli, &o, err);
-    }
-    mem_free(positional);
-    return st;
+    st = bench_parse(cli, verb, rows, argc, argv, &outcome, err);
+    if (st || outcome != OPTIONS_GO)
+        return st;
+    st = check_options(&o, err);
+    if (!st)
+        st = bench_start(cli, err);
+    return st ? st : run_bench(cli, &o, err);
 }

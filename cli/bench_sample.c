@@ -192,3 +192,54 @@ enum status bench_sample_sae(struct sae *sae, const struct bench_shape *shape,
     }
     return st;
 }
+
+enum status bench_sample_rows(struct csr *out, const struct bench_rows *shape, struct error *err)
+{
+    uint32_t *indices = mem_alloc(shape->l0, sizeof(*indices));
+    float *values = mem_alloc(shape->l0, sizeof(*values));
+    enum status st = indices && values ? STATUS_OK : error_nomem(err);
+
+    csr_clear(out, shape->d_sae);
+    for (size_t i = 0; i < shape->n && !st; i++) {
+        struct rng row, topic;
+
+        rng_init(&row, shape->seed, "bench.rows", i);
+        rng_init(&topic, shape->seed, "bench.topics", rng_below(&row, shape->topics));
+        /* One latent out of each of l0 equal parts: they ascend, and no two are the same. */
+        for (uint32_t e = 0; e < shape->l0; e++) {
+            size_t begin = shape->d_sae * e / shape->l0;
+            size_t width = shape->d_sae * (e + 1) / shape->l0 - begin;
+            double common = rng_double(&topic), own = rng_double(&row);
+            double u = rng_double(&row) < 0.5 ? common : own;
+
+            indices[e] = (uint32_t)(begin + (size_t)(u * u * u * (double)width));
+            values[e] = (float)(8 * exp(normal(&row) / 2));
+        }
+        st = csr_append(out, (struct sparse_row){indices, values, shape->l0}, err);
+    }
+    mem_free(indices);
+    mem_free(values);
+    return st;
+}
+
+enum status bench_sample_labels(double *labels, struct csr_view rows, uint64_t seed,
+                                struct error *err)
+{
+    float *weights = mem_zalloc(rows.cols, sizeof(*weights));
+    double squares = 0;
+    struct rng rng;
+
+    if (!weights)
+        return error_nomem(err);
+    rng_init(&rng, seed, "bench.labels", 0);
+    for (size_t j = 0; j < rows.cols; j++)
+        weights[j] = rng_below(&rng, 8) == 0 ? (float)normal(&rng) : 0;
+    for (size_t i = 0; i < rows.rows; i++) {
+        labels[i] = sparse_row_dot_dense(csr_view_row(rows, i), weights);
+        squares += labels[i] * labels[i];
+    }
+    for (size_t i = 0; i < rows.rows; i++)
+        labels[i] += (sqrt(squares / (double)rows.rows) + 1e-3) * normal(&rng);
+    mem_free(weights);
+    return STATUS_OK;
+}

@@ -46,6 +46,19 @@ void blas_gemm_nt(struct matrix_view a, struct matrix_view b, struct matrix *out
                 (int)out->stride);
 }
 
+void blas_gram(const double *a, size_t m, size_t k, double *out)
+{
+    assert(m <= INT_MAX && k <= INT_MAX);
+    if (k == 0) { /* as above */
+        for (size_t i = 0; i < m; i++)
+            memset(out + i * m, 0, (i + 1) * sizeof(*out));
+        return;
+    }
+    if (m > 0)
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (int)m, (int)k, 1, a, (int)k, 0, out,
+                    (int)m);
+}
+
 /* Cholesky factor of the n x n block at `a`, lower, rows `stride` apart. False: not definite. */
 static bool factor_block(double *a, size_t stride, size_t n)
 {

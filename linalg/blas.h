@@ -31,6 +31,10 @@ enum blas_mode {
 void blas_gemm_nt(struct matrix_view a, struct matrix_view b, struct matrix *out,
                   enum blas_mode mode);
 
+/* The Gram matrix out = a a' in double, lower triangle, the rest untouched. a [m, k], out [m, m],
+ * row-major; m and k fit an int (asserted). Cost: m^2 k. */
+void blas_gram(const double *a, size_t m, size_t k, double *out);
+
 /*
  * Solve A x = b in double for symmetric positive definite A [n, n], row-major, in place: only the
  * lower triangle is read; it is overwritten by the Cholesky factor, b [n] by the solution.

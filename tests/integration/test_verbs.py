@@ -409,8 +409,110 @@ class Bench(SaerlCase):
                     if r["precision"] == "exact":
                         self.assertEqual((r["missing"], r["extra"]), (0, 0))
 
+    def bench(self, subject, *args):
+        """What holds for all subjects but encode: results by name."""
+        told = json.loads(
+            self.saerl("bench", subject, *args, "--repeats", "3", "--seed", "5", "--json").stdout
+        )
+        self.assertEqual((told["repeats"], told["seed"]), (3, 5))
+        self.assertTrue(told["cpu"] and told["blas"])
+        against = "speed_against_" + ("dense" if subject == "fit" else "sgemm")
+        for r in told["results"]:
+            self.assertGreater(r["min_seconds"], 0)
+            self.assertGreaterEqual(r["median_seconds"], r["min_seconds"])
+            self.assertGreater(r[against], 0)
+        self.assertEqual(told["results"][0][against], 1)
+        text = self.saerl("bench", subject, *args, "--repeats", "1").stdout
+        for r in told["results"]:
+            self.assertIn("\n%s " % r["name"], text)
+        return told, {r["name"]: r for r in told["results"]}
+
+    def test_cluster_finds_the_labels_of_the_dense_product(self):
+        shape = ("-n", "200", "--d-sae", "700", "-L", "20", "-k", "6")
+        for threads in (1, 2):
+            told, results = self.bench("cluster", *shape, "--threads", str(threads))
+            self.assertEqual(told["threads"], threads)
+            sizes = [told[name] for name in ("rows", "d_sae", "l0", "k")]
+            self.assertEqual(sizes, [200, 700, 20, 6])
+            self.assertEqual(told["labels_off"], 0)
+            self.assertEqual(
+                list(results), ["sgemm, dense", "assignment", "k-means, start and all passes"]
+            )
+            whole = results["k-means, start and all passes"]
+            self.assertGreaterEqual(whole["passes"], 1)
+            self.assertAlmostEqual(
+                whole["speed_of_a_pass"] / whole["speed_against_sgemm"], whole["passes"]
+            )
+        told, _ = self.bench("cluster", "-n", "1", "--d-sae", "1", "-L", "1", "-k", "1")
+        self.assertEqual(told["k"], 1)
+
+    def test_fit_predicts_as_the_dense_regression(self):
+        for shape in (("-n", "60", "--d-sae", "300"), ("-n", "90", "--d-sae", "40")):
+            told, results = self.bench("fit", *shape, "-L", "9", "--threads", "2")
+            self.assertLess(told["ridge_difference"], 1e-9)
+            self.assertEqual(
+                [r["fits"] for r in told["results"]], [1, 1, 5 * (34 + 1) + 1, 5 * (50 + 1) + 1]
+            )
+            self.assertIn("elastic net, cross-validated", results)
+        self.bench("fit", "-n", "2", "--d-sae", "1", "-L", "1")
+
+    def test_e2e_goes_through_all_stages(self):
+        told, results = self.bench(
+            "e2e",
+            *("--tokens", "325", "--sample-tokens", "2", "--d-in", "40", "--d-sae", "90"),
+            *("-k", "5", "--threads", "2")
+        )
+        self.assertEqual((told["tokens"], told["samples"]), (325, 162))
+        self.assertEqual((told["clusters"], told["batches"]), (2, 2))
+        fits = ["fit quality, ridge", "fit difficulty, elastic net"]
+        stages = ["encode and pool", "cluster", *fits, "score", "plan"]
+        self.assertEqual(list(results), ["sgemm of the encoder", *stages, "all stages"])
+        longest = max(results[s]["min_seconds"] for s in stages)
+        self.assertGreaterEqual(results["all stages"]["min_seconds"], longest)
+        self.bench(
+            "e2e",
+            *("--tokens", "2", "--sample-tokens", "1", "--d-in", "1", "--d-sae", "2", "-k", "1")
+        )
+
+    def test_help_tells_the_subjects(self):
+        whole = self.saerl("bench", "--help").stdout
+        for subject in ("encode", "cluster", "fit", "e2e"):
+            self.assertIn("\n  %s " % subject, whole)
+            told = self.saerl("bench", subject, "--help")
+            self.assertTrue(told.stdout.startswith("usage: saerl bench %s " % subject))
+            self.assertIn("--repeats N", told.stdout)
+            self.assertLessEqual(max(map(len, told.stdout.splitlines())), 120)
+
     def test_refuses_what_makes_no_sense(self):
         self.refuses("unknown subject 'cooking'", "bench", "cooking")
+        self.refuses("-n: 0, expected 1 to", "bench", "cluster", "-n", "0")
+        self.refuses("-k: 9, expected 1 to 8", "bench", "cluster", "-n", "8", "-k", "9")
+        self.refuses("-L: 9, expected 1 to 8", "bench", "cluster", "--d-sae", "8", "-L", "9")
+        self.refuses("-n: 1, expected 2 to", "bench", "fit", "-n", "1")
+        self.refuses("-L: 0, expected 1 to 8", "bench", "fit", "--d-sae", "8", "-L", "0")
+        self.refuses("--repeats: 1001, expected 1 to 1000", "bench", "fit", "--repeats", "1001")
+        self.refuses("--tokens: 1, expected 2 to", "bench", "e2e", "--tokens", "1")
+        self.refuses(
+            "--sample-tokens: 5, expected 1 to 4",
+            *("bench", "e2e", "--tokens", "9", "--sample-tokens", "5")
+        )
+        self.refuses("-k: 8, expected 1 to 7", "bench", "e2e", "--d-sae", "8", "-k", "8")
+        self.refuses("did you mean '--d-sae'?", "bench", "e2e", "--d-sea", "8")
+        self.refuses("unexpected argument 'x'", "bench", "fit", "x")
+
+    def test_refuses_sizes_beyond_the_memory(self):
+        million, latents = str(1 << 20), str(1 << 22)
+        for subject in (
+            ("encode", "--tokens", million),
+            ("cluster", "-n", million),
+            ("fit", "-n", million),
+            ("e2e", "--tokens", million),
+        ):
+            self.refuses(
+                "bench %s: these sizes need" % subject[0], "bench", *subject, "--d-sae", latents
+            )
+
+    def test_encode_refuses_what_makes_no_sense(self):
         self.refuses("--tokens: 0, expected 1 to", "bench", "encode", "--tokens", "0")
         self.refuses("-k: 700, expected 1 to 699", "bench", "encode", "--d-sae", "700", "-k", "700")
         self.refuses("expected gaussian|sae|outliers", "bench", "encode", "--data", "cooked")

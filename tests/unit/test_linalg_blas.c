@@ -160,6 +160,38 @@ static void blas_cholesky_solve_refuses_what_is_not_definite(void **state)
     mem_free(a);
 }
 
+static void blas_gram_matches_a_naive_product(void **state)
+{
+    const size_t sizes[][2] = {{1, 1}, {3, 0}, {2, 70}, {65, 3}, {131, 40}};
+
+    (void)state;
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        size_t m = sizes[s][0], k = sizes[s][1];
+        double *a = mem_alloc(m * k, sizeof(*a));
+        double *out = mem_alloc(m * m, sizeof(*out));
+        struct rng rng;
+
+        assert_true(a && out);
+        rng_init(&rng, 3, "test", s);
+        for (size_t i = 0; i < m * k; i++)
+            a[i] = 2 * rng_double(&rng) - 1;
+        for (size_t i = 0; i < m * m; i++)
+            out[i] = 7;
+        blas_gram(a, m, k, out);
+        for (size_t i = 0; i < m; i++) {
+            for (size_t j = 0; j < m; j++) {
+                double sum = 0;
+
+                for (size_t l = 0; l < k; l++)
+                    sum += a[i * k + l] * a[j * k + l];
+                assert_true(fabs(out[i * m + j] - (j > i ? 7 : sum)) < 1e-12);
+            }
+        }
+        mem_free(a);
+        mem_free(out);
+    }
+}
+
 static void blas_names_itself(void **state)
 {
     (void)state;
@@ -174,6 +206,7 @@ int main(void)
         cmocka_unit_test(matrix_views_share_rows),
         cmocka_unit_test(blas_cholesky_solve_matches_a_naive_solver),
         cmocka_unit_test(blas_cholesky_solve_refuses_what_is_not_definite),
+        cmocka_unit_test(blas_gram_matches_a_naive_product),
         cmocka_unit_test(blas_names_itself),
     };
 
