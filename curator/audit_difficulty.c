@@ -397,7 +397,7 @@ static enum status add_contradiction(struct audit *audit, const struct label_che
                        "over %s rows"
                      : "Difficulty labels have nothing to do with the observed pass rates%s: "
                        "Spearman %.2f over %s rows",
-            text_string(&where), p->spearman, text_count(p->n).s);
+            text_string(&where), audit_two_decimals(p->spearman), text_count(p->n).s);
         st = f ? show_contradictions(f, audit, check, source_of, source, err) : STATUS_NOMEM;
     }
     text_release(&where);

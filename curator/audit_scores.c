@@ -184,6 +184,11 @@ static const struct score *score_of(const struct audit *audit, enum label_kind k
     return kind == LABEL_DIFFICULTY ? &audit->run->difficulty : &audit->run->quality;
 }
 
+double audit_two_decimals(double x)
+{
+    return fabs(x) < 0.005 ? 0 : x;
+}
+
 static const char *unseen(const struct score *score)
 {
     return is_fit(score) ? " out of fold" : "";
@@ -243,7 +248,8 @@ static enum status find_few(struct audit *audit, const struct label_check *check
                          "Label some hundreds of samples, by rollouts for example "
                          "(input.fields.rewards).",
                          err, "%s %s labels are too few to judge by: Spearman %.2f%s",
-                         text_count(check->n).s, name_of(kind), check->spearman, unseen(score));
+                         text_count(check->n).s, name_of(kind), audit_two_decimals(check->spearman),
+                         unseen(score));
     return f ? STATUS_OK : STATUS_NOMEM;
 }
 
@@ -257,7 +263,7 @@ static enum status find_unrelated(struct audit *audit, const struct label_check 
 {
     const struct score *score = score_of(audit, kind);
     bool difficulty = kind == LABEL_DIFFICULTY;
-    double rho = isnan(check->spearman) ? 0 : check->spearman;
+    double rho = isnan(check->spearman) ? 0 : audit_two_decimals(check->spearman);
     enum finding_code code = difficulty ? FINDING_DIFFICULTY_UNRELATED : FINDING_QUALITY_UNRELATED;
     bool many = check->distinct_predicted >= (difficulty ? 200 : 1000);
     enum finding_severity severity = difficulty ? (many ? FINDING_PROBLEM : FINDING_WARNING)
@@ -310,7 +316,7 @@ static enum status find_refused(struct audit *audit, struct error *err)
         weak ? "Difficulty is predicted only weakly: Spearman %.2f out of fold (length alone %.2f)"
              : "Difficulty is predicted with Spearman %.2f out of fold, no better than by length "
                "alone (%.2f)",
-        v->spearman, v->length_spearman);
+        audit_two_decimals(v->spearman), audit_two_decimals(v->length_spearman));
 
     return f ? STATUS_OK : STATUS_NOMEM;
 }
@@ -323,8 +329,8 @@ static enum status find_weak_quality(struct audit *audit, const struct label_che
         findings_add(&audit->findings, FINDING_QUALITY_UNRELATED, FINDING_NOTE, NAN,
                      "What the quality filter drops is not far from a random choice.",
                      "More labels may help; or leave the quality filter out.", err,
-                     "Quality is predicted only weakly: Spearman %.2f%s", check->spearman,
-                     unseen(&audit->run->quality));
+                     "Quality is predicted only weakly: Spearman %.2f%s",
+                     audit_two_decimals(check->spearman), unseen(&audit->run->quality));
 
     return f ? STATUS_OK : STATUS_NOMEM;
 }

@@ -33,6 +33,9 @@ MUST_CHECK
 enum status audit_label_findings(struct audit *audit, const struct label_check *check,
                                  enum label_kind kind, struct error *err);
 
+/* A correlation as "%.2f" is to print it: what rounds to 0 has no sign. */
+double audit_two_decimals(double x);
+
 /* mixed_scales. */
 MUST_CHECK
 enum status audit_scale_findings(struct audit *audit, const struct label_check *check,

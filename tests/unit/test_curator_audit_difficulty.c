@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "curator/audit_scores.h"
 #include "tests/support/audit_sample.h"
 #include "tests/support/cmocka_headers.h"
 
@@ -177,6 +178,15 @@ static void rewards_are_counted(void **state)
     json_free(print(&sample));
     expect(&sample, FINDING_ZERO_VARIANCE, FINDING_WARNING, "70 %");
     audit_sample_release(&sample);
+}
+
+static void what_rounds_to_nothing_has_no_sign(void **state)
+{
+    (void)state;
+    assert_false(signbit(audit_two_decimals(-0.0049)));
+    assert_true(audit_two_decimals(-0.0049) == 0);
+    assert_true(audit_two_decimals(-0.0051) == -0.0051);
+    assert_true(isnan(audit_two_decimals(NAN)));
 }
 
 /* A share of 1 has no spread to go by; how many rows it is of is what counts. */
@@ -395,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sound_labels_give_figures_and_no_finding),
         cmocka_unit_test(rewards_are_counted),
+        cmocka_unit_test(what_rounds_to_nothing_has_no_sign),
         cmocka_unit_test(a_few_solved_rows_are_no_problem),
         cmocka_unit_test(contradictions_are_shown),
         cmocka_unit_test(unrelated_labels_are_a_problem_if_there_are_enough),
