@@ -334,6 +334,21 @@ static const char *plural(size_t n)
     return n == 1 ? "" : "s";
 }
 
+/* Do most of the malformed rows lack a prompt, because input.fields.prompt is not where it is? */
+static bool prompt_is_elsewhere(const struct dataset *data)
+{
+    static const char start[] = "prompt: ";
+    size_t n = 0;
+
+    for (size_t row = 0; row < data->n; row++) {
+        struct span problem = data->samples[row].problem;
+
+        n += problem.length >= sizeof(start) - 1 &&
+             memcmp(dataset_bytes(data, problem), start, sizeof(start) - 1) == 0;
+    }
+    return 2 * n > data->n_malformed;
+}
+
 static enum status find_malformed(struct audit *audit, struct error *err)
 {
     const struct dataset *data = &audit->run->data;
@@ -347,10 +362,13 @@ static enum status find_malformed(struct audit *audit, struct error *err)
         &audit->findings, FINDING_MALFORMED,
         severity_of(part, MALFORMED_WARNING, MALFORMED_PROBLEM), part,
         "They are left out, and with them whatever they were meant to teach.",
-        "Mend what writes the file. A run goes on with on_error.action: quarantine, if "
-        "on_error.max_bad allows as many: quarantine.jsonl has the lines then, "
-        "dropped.jsonl the reason for each.",
-        err, "%s row%s could not be read (%.2g %%)", text_count(data->n_malformed).s,
+        prompt_is_elsewhere(data)
+            ? "Most of them have no prompt where input.fields.prompt says: set it to where the "
+              "text is, or mend what writes the file."
+            : "Mend what writes the file. A run goes on with on_error.action: quarantine, if "
+              "on_error.max_bad allows as many: quarantine.jsonl has the lines then, "
+              "dropped.jsonl the reason for each.",
+        err, "%s row%s could not be read (%.3g %%)", text_count(data->n_malformed).s,
         plural(data->n_malformed), 100 * part);
     if (!finding)
         return STATUS_NOMEM;

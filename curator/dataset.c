@@ -614,13 +614,15 @@ static void warn_field(const struct log *log, const char *key, const char *path,
             key, path);
 }
 
-static void say_oddities(const struct dataset *data, const struct recipe *recipe,
-                         const struct log *log)
+static void warn_fields(const struct dataset *data, const struct recipe *recipe,
+                        const struct log *log)
 {
-    const double *range = recipe->input.difficulty_scale.range.items;
     /* "id" is the default: data without ids is common and goes by keys. */
     const char *id = recipe->input.fields.id;
 
+    /* Of rows that could not be read nobody knows what they have. */
+    if (data->n_malformed == data->n)
+        return;
     warn_field(log, "id", id && strcmp(id, "id") != 0 ? id : NULL, data->n_id);
     warn_field(log, "answer", recipe->input.fields.answer, data->n_answer);
     warn_field(log, "source", recipe->input.fields.source, data->n_source);
@@ -628,6 +630,14 @@ static void say_oddities(const struct dataset *data, const struct recipe *recipe
     warn_field(log, "difficulty", recipe->input.fields.difficulty,
                isfinite(data->difficulty_min) ? data->n_difficulty : 0);
     warn_field(log, "rewards", recipe->input.fields.rewards, data->n_rewards);
+}
+
+static void say_oddities(const struct dataset *data, const struct recipe *recipe,
+                         const struct log *log)
+{
+    const double *range = recipe->input.difficulty_scale.range.items;
+
+    warn_fields(data, recipe, log);
     if (data->n_malformed > MALFORMED_TOLD)
         log_event(log, LOG_WARNING, "malformed", "%zu more rows are malformed",
                   data->n_malformed - MALFORMED_TOLD);

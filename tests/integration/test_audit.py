@@ -169,6 +169,16 @@ class TextOnly(AuditCase):
         self.audit("--set", "input.fields.prompt=question")
         self.assertEqual(self.report()["kept"], 0)
 
+    def test_a_prompt_that_is_nowhere(self):
+        """Rows that could not be read for that still have what else they have."""
+        self.write_rows(rows(20))
+        done = self.audit("--set", "input.fields.prompt=nope")
+        self.assertIn("row 0: prompt: field 'nope' is missing", done.stderr)
+        self.assertNotIn("no row has", done.stderr)
+        finding = self.report()["findings"][0]
+        self.assertEqual(finding["title"], "20 rows could not be read (100 %)")
+        self.assertIn("input.fields.prompt", finding["advice"])
+
     def test_json_prints_the_report(self):
         self.write_rows(rows(20))
         done = self.audit("--json")

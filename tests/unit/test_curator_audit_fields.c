@@ -233,6 +233,25 @@ static void few_bad_rows_are_notes(void **state)
     audit_sample_release(&sample);
 }
 
+static void a_prompt_that_is_elsewhere_is_no_fault_of_the_file(void **state)
+{
+    struct audit_sample sample;
+    const struct finding *f;
+
+    (void)state;
+    audit_sample_init(&sample, 30, 2);
+    for (size_t row = 0; row < 30; row++)
+        spoil(&sample, row,
+              row < 14 ? "row: found null, expected an object" : "prompt: field 'q' is missing");
+    measure_again(&sample);
+    json_free(audit_sample_print(&sample, audit_fields));
+    f = found(&sample, FINDING_MALFORMED);
+    assert_non_null(f);
+    assert_string_equal(f->title, "30 rows could not be read (100 %)");
+    assert_non_null(strstr(f->advice, "input.fields.prompt"));
+    audit_sample_release(&sample);
+}
+
 static void long_prompts_are_far_beyond_the_others(void **state)
 {
     struct audit_sample sample;
@@ -317,6 +336,7 @@ int main(void)
         cmocka_unit_test(labels_are_told_as_they_were_read),
         cmocka_unit_test(what_is_wrong_with_rows_is_found),
         cmocka_unit_test(few_bad_rows_are_notes),
+        cmocka_unit_test(a_prompt_that_is_elsewhere_is_no_fault_of_the_file),
         cmocka_unit_test(long_prompts_are_far_beyond_the_others),
         cmocka_unit_test(fields_need_no_vectors_and_no_samples),
         cmocka_unit_test(fields_survive_failing_allocations),
