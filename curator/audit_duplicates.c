@@ -33,6 +33,11 @@
 #define GIANT_PROBLEM 0.2
 #define GIANT_MIN 20
 
+/* Rows of one template that the filter took, in place of copies: one in twenty is missed, and a
+ * fifth is more than it should take unasked. An audit takes none. */
+#define TEMPLATES_WARNING 0.05
+#define TEMPLATES_PROBLEM GIANT_PROBLEM
+
 /* A source is a copy if more than half of it is: then it adds less than its name says. Of rows that
  * are looked at by sample, at most 256 of a source, a half is known to three points. */
 #define COPIED_SHARE 0.5
@@ -73,6 +78,12 @@ struct section {
 static double share_of(const struct section *s, size_t rows)
 {
     return s->run->data.n ? (double)rows / (double)s->run->data.n : NAN;
+}
+
+/* Repeats an earlier row, exactly or nearly, as the same task. */
+static bool is_copy(const struct section *s, size_t row)
+{
+    return duplicate_of_text(s->run, row) && !s->groups.other_numbers[row];
 }
 
 static int compare_sizes(const void *pa, const void *pb)
@@ -152,7 +163,7 @@ static void tally_sources(struct section *s, uint64_t blamed)
             continue;
         s->parsed[a]++;
         s->repeats[a] += s->groups.repeats[row];
-        s->dropped[a] += duplicate_of_text(s->run, row);
+        s->dropped[a] += is_copy(s, row);
         copies &= ~(blamed | UINT64_C(1) << a);
         s->copied_any[a] += copies != 0;
         for (size_t b = 0; copies; b++, copies >>= 1)
@@ -806,7 +817,7 @@ static enum status find_copied_sources(struct section *s, struct error *err)
 
 static enum status find_giant_group(struct section *s, struct error *err)
 {
-    size_t largest = NO_GROUP, size;
+    size_t largest = NO_GROUP, size, others = 0;
     enum status st = STATUS_OK;
     struct finding *f;
     double share;
@@ -820,6 +831,12 @@ static enum status find_giant_group(struct section *s, struct error *err)
     size = s->giant[largest] + 1;
     share = share_of(s, size);
     if (size < GIANT_MIN || share < GIANT_WARNING)
+        return STATUS_OK;
+    for (size_t row = 0; row < s->run->data.n; row++)
+        others += s->run->verdicts[row].reason == REASON_NEAR_DUPLICATE &&
+                  s->run->verdicts[row].partner == largest && s->groups.other_numbers[row];
+    /* Half of them copies of the other half: then it is no template. */
+    if (2 * others > size)
         return STATUS_OK;
     f = findings_add(&s->audit->findings, FINDING_GIANT_GROUP,
                      share >= GIANT_PROBLEM ? FINDING_PROBLEM : FINDING_WARNING, share,
@@ -848,8 +865,7 @@ static enum status find_giant_group(struct section *s, struct error *err)
 
 static enum status find_duplicates(const struct section *s, struct error *err)
 {
-    size_t all = s->rows[REASON_DUPLICATE] + s->rows[REASON_NEAR_DUPLICATE];
-    size_t others = 0, near = 0;
+    size_t all = 0, others = 0, near = 0;
     enum finding_severity severity = FINDING_NOTE;
     enum status st = STATUS_OK;
     struct finding *f;
@@ -857,7 +873,10 @@ static enum status find_duplicates(const struct section *s, struct error *err)
     double share;
 
     for (size_t row = 0; row < s->run->data.n; row++) {
-        if (s->explained[row] || !duplicate_of_text(s->run, row))
+        if (!is_copy(s, row))
+            continue;
+        all++;
+        if (s->explained[row])
             continue;
         others++;
         near += s->run->verdicts[row].reason == REASON_NEAR_DUPLICATE;
@@ -892,8 +911,47 @@ static enum status find_duplicates(const struct section *s, struct error *err)
         return STATUS_NOMEM;
     st = audit_taken_out(s->audit, f, err);
     for (size_t row = 0; !st && row < s->run->data.n; row++) {
-        if (duplicate_of_text(s->run, row) && !s->explained[row])
+        if (is_copy(s, row) && !s->explained[row])
             st = finding_show(f, row, err, "repeats row %zu", s->run->verdicts[row].partner);
+    }
+    return st;
+}
+
+/*
+ * Near duplicates with other numbers are tasks of one template. That is how much data to train on
+ * is made, and nothing to be mended; but the filter would keep only the first of each group.
+ */
+static enum status find_templates(const struct section *s, struct error *err)
+{
+    enum finding_severity severity = FINDING_NOTE;
+    bool taken = s->run->folder != NULL;
+    enum status st = STATUS_OK;
+    struct finding *f;
+    size_t rows = 0;
+    double share;
+
+    for (size_t row = 0; row < s->run->data.n; row++)
+        rows +=
+            s->groups.other_numbers[row] && duplicate_of_text(s->run, row) && !s->explained[row];
+    if (rows == 0)
+        return STATUS_OK;
+    share = share_of(s, rows);
+    if (taken && rows >= DUPLICATES_MIN && share >= TEMPLATES_WARNING)
+        severity = share >= TEMPLATES_PROBLEM ? FINDING_PROBLEM : FINDING_WARNING;
+    f = findings_add(&s->audit->findings, FINDING_DUPLICATES, severity, share,
+                     taken ? "Tasks of one template share most of their words, and the "
+                             "near-duplicate filter has kept only the first of each group."
+                           : "Tasks of one template share most of their words: a near-duplicate "
+                             "filter would keep only the first of each group.",
+                     "Raise dedup.near.jaccard until they stay, or leave a common instruction out "
+                     "of the prompt field; dedup.near.enabled: false keeps them all.",
+                     err, "%s row%s an earlier one with other numbers", text_count(rows).s,
+                     rows == 1 ? " is" : "s are");
+    if (!f)
+        return STATUS_NOMEM;
+    for (size_t row = 0; !st && row < s->run->data.n; row++) {
+        if (s->groups.other_numbers[row] && duplicate_of_text(s->run, row) && !s->explained[row])
+            st = finding_show(f, row, err, "most like row %zu", s->run->verdicts[row].nearest);
     }
     return st;
 }
@@ -984,6 +1042,8 @@ enum status audit_duplicates(struct audit *audit, struct text *out, struct error
         st = find_giant_group(&s, err);
     if (!st)
         st = find_duplicates(&s, err);
+    if (!st)
+        st = find_templates(&s, err);
     if (!st)
         st = find_conflicts(&s, n_conflicting, err);
     duplicate_groups_release(&s.groups);

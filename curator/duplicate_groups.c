@@ -1,9 +1,12 @@
 #include "curator/duplicate_groups.h"
 
 #include <assert.h>
+#include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "curator/duplicates.h"
+#include "curator/words.h"
 
 /* Near duplicates whose likeness to the first of their group is looked at again; beyond, copies
  * may go uncounted, never the other way round. */
@@ -56,6 +59,64 @@ static enum status sort_prompts(struct duplicate_groups *groups, const struct ru
     return st;
 }
 
+/* The numbers and signs of a text as hashes, in its order. */
+struct numbers {
+    uint64_t *hashes; /* [n] */
+    size_t n, capacity;
+};
+
+static enum status list_numbers(struct numbers *numbers, struct text_view text, struct error *err)
+{
+    struct text_view word;
+    size_t at = 0;
+
+    numbers->n = 0;
+    while (words_next(text, &at, &word)) {
+        void *p = numbers->hashes;
+
+        if (!word_is_number(word))
+            continue;
+        if (!mem_grow(&p, &numbers->capacity, numbers->n + 1, sizeof(*numbers->hashes)))
+            return error_nomem(err);
+        numbers->hashes = p;
+        numbers->hashes[numbers->n++] = hash64(word.bytes, word.length, 0);
+    }
+    return STATUS_OK;
+}
+
+/* Does `many` begin or end with all of `few`? */
+static bool has_more(const struct numbers *many, const struct numbers *few)
+{
+    size_t bytes = few->n * sizeof(*few->hashes);
+
+    if (bytes == 0 || many->n < few->n)
+        return bytes == 0;
+    return memcmp(many->hashes, few->hashes, bytes) == 0 ||
+           memcmp(many->hashes + (many->n - few->n), few->hashes, bytes) == 0;
+}
+
+static enum status compare_numbers(struct duplicate_groups *groups, const struct run *run,
+                                   struct error *err)
+{
+    struct numbers a = {0}, b = {0};
+    enum status st = STATUS_OK;
+
+    for (size_t row = 0; !st && row < run->data.n; row++) {
+        size_t nearest = run->verdicts[row].nearest;
+
+        if (nearest == NO_ROW)
+            continue;
+        st = list_numbers(&a, run_prompt(run, row), err);
+        if (!st)
+            st = list_numbers(&b, run_prompt(run, nearest), err);
+        if (!st)
+            groups->other_numbers[row] = !has_more(&a, &b) && !has_more(&b, &a);
+    }
+    mem_free(a.hashes);
+    mem_free(b.hashes);
+    return st;
+}
+
 static uint64_t source_bit(const struct audit *audit, size_t row)
 {
     uint32_t source = audit->source_of[row];
@@ -96,7 +157,7 @@ static void tie(struct prompts *prompts, const struct duplicate_groups *groups, 
 
 /*
  * Near duplicates are tied to the one they are most like, and to the first of their group if they
- * are like it too and that tells of a source more.
+ * are like it too and that tells of a source more. Those with other numbers are tied to none.
  */
 static enum status tie_prompts(struct prompts *prompts, const struct duplicate_groups *groups,
                                const struct audit *audit, struct error *err)
@@ -108,14 +169,14 @@ static enum status tie_prompts(struct prompts *prompts, const struct duplicate_g
     for (size_t i = 0; i < groups->n_parsed; i++)
         prompts->here[groups->same[groups->order[i]]] |= source_bit(audit, groups->order[i]);
     for (size_t row = 0; row < run->data.n; row++) {
-        if (run->verdicts[row].nearest != NO_ROW)
+        if (run->verdicts[row].nearest != NO_ROW && !groups->other_numbers[row])
             tie(prompts, groups, groups->same[row], groups->same[run->verdicts[row].nearest]);
     }
     for (size_t row = 0; !st && row < run->data.n; row++) {
         const struct verdict *v = &run->verdicts[row];
         size_t own = groups->same[row], first;
 
-        if (v->reason != REASON_NEAR_DUPLICATE)
+        if (v->reason != REASON_NEAR_DUPLICATE || groups->other_numbers[row])
             continue;
         first = groups->same[v->partner];
         if ((prompts->here[first] & ~(prompts->here[own] | prompts->near[own])) &&
@@ -161,6 +222,7 @@ void duplicate_groups_release(struct duplicate_groups *groups)
     mem_free(groups->same);
     mem_free(groups->copies);
     mem_free(groups->repeats);
+    mem_free(groups->other_numbers);
     *groups = (struct duplicate_groups){0};
 }
 
@@ -180,15 +242,19 @@ enum status duplicate_groups_find(struct duplicate_groups *groups, const struct 
         .same = mem_zalloc(n, sizeof(*groups->same)),
         .copies = mem_zalloc(n, sizeof(*groups->copies)),
         .repeats = mem_zalloc(n, 1),
+        .other_numbers = mem_zalloc(n, 1),
     };
     st = prompts.here && prompts.near && prompts.before && groups->root && groups->size &&
-                 groups->order && groups->same && groups->copies && groups->repeats
+                 groups->order && groups->same && groups->copies && groups->repeats &&
+                 groups->other_numbers
              ? STATUS_OK
              : error_nomem(err);
     if (!st) {
         find_roots(groups, audit->run);
         st = sort_prompts(groups, audit->run, err);
     }
+    if (!st)
+        st = compare_numbers(groups, audit->run, err);
     if (!st)
         st = tie_prompts(&prompts, groups, audit, err);
     if (!st)

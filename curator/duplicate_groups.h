@@ -29,12 +29,19 @@ struct duplicate_groups {
      */
     uint64_t *copies;
     unsigned char *repeats; /* [n] 1: an earlier row of the same source is a copy */
+    /*
+     * [n] 1: the numbers and signs of the row and of the near duplicate it is most like are not the
+     * same, nor has one merely some more in front or behind, as in "(v2)": two tasks of one
+     * template, and no copies of each other.
+     */
+    unsigned char *other_numbers;
 };
 
 /* Exact or near duplicate of an earlier row. */
 bool duplicate_of_text(const struct run *run, size_t row);
 
-/* STATUS_NOMEM. Cost: O(n log n), and a comparison for some near duplicates, at most 20,000. */
+/* STATUS_NOMEM. Cost: O(n log n), the numbers of near duplicates, and a comparison for some of
+ * them, at most 20,000. */
 MUST_CHECK
 enum status duplicate_groups_find(struct duplicate_groups *groups, const struct audit *audit,
                                   struct error *err);

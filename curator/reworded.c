@@ -5,7 +5,6 @@
 #include "curator/reworded.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
@@ -270,15 +269,6 @@ static bool is_common(const struct run_of_words *run)
     return run && run->n_rows > ROWS_FEW;
 }
 
-static bool is_number(struct text_view word)
-{
-    bool number = word.length == 1 && strchr("+-*/=<>^%|", word.bytes[0]);
-
-    for (size_t i = 0; i < word.length; i++)
-        number = number || (word.bytes[i] >= '0' && word.bytes[i] <= '9');
-    return number;
-}
-
 /* Those of an instruction that many rows have are not the task's. */
 static uint64_t hash_numbers(const struct index *index)
 {
@@ -290,7 +280,7 @@ static uint64_t hash_numbers(const struct index *index)
                                  words->starts[i + 1] - words->starts[i] - 1};
         bool common = true;
 
-        if (!is_number(word))
+        if (!word_is_number(word))
             continue;
         for (size_t r = i < RUN ? 0 : i - RUN + 1; common && r <= i && r < index->n_runs; r++)
             common = is_common(index->runs[r]);

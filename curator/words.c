@@ -48,6 +48,15 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+bool word_is_number(struct text_view word)
+{
+    for (size_t i = 0; i < word.length; i++) {
+        if (is_digit(word.bytes[i]))
+            return true;
+    }
+    return word.length == 1 && is_operator(word.bytes[0]);
+}
+
 /* Where the word that begins at i ends; i if none does. "1.5" and "1,000" are one word. */
 static size_t word_end(struct text_view text, size_t i)
 {

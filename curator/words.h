@@ -40,6 +40,9 @@ size_t words_place_end(const struct words *words, size_t i);
  */
 bool words_next(struct text_view text, size_t *at, struct text_view *word);
 
+/* A word with a digit, or a sign of calculation: with another one it is another task. */
+bool word_is_number(struct text_view word);
+
 /* Runs of `length` words there are; a shorter text is one run of all its words. 0 without words. */
 size_t words_runs(const struct words *words, size_t length);
 

@@ -177,7 +177,7 @@ class Duplicates(Report):
         rows = self.rows(300)
         frame = self.prompt(60)
         for k in range(0, 300, 4):
-            rows[k]["prompt"] = frame + " case %d" % k
+            rows[k]["prompt"] = frame + " case %s%s" % (chr(97 + k // 26), chr(97 + k % 26))
         report = self.run_report(rows, self.NEAR)
         finding = self.finding(report, "giant_group")
         self.assertEqual(finding["severity"], "problem")
@@ -185,8 +185,19 @@ class Duplicates(Report):
         self.assertNotIn("duplicates:", " ".join(self.told))
         pair = report["sections"]["duplicates"]["pairs"][0]
         self.assertEqual((pair["kind"], pair["group"]), ("near", 75))
-        self.assertEqual(self.marked(pair["kept"]["text"], pair["spans"]["kept"]), ["0"])
-        self.assertEqual(self.marked(pair["dropped"]["text"], pair["spans"]["dropped"]), ["4"])
+        self.assertEqual(self.marked(pair["kept"]["text"], pair["spans"]["kept"]), ["aa"])
+        self.assertEqual(self.marked(pair["dropped"]["text"], pair["spans"]["dropped"]), ["ae"])
+
+    def test_a_template_with_other_numbers_is_no_copy(self):
+        rows = self.rows(300)
+        frame = self.prompt(60)
+        for k in range(0, 300, 4):
+            rows[k]["prompt"] = frame + " case %d" % k
+        report = self.run_report(rows, self.NEAR)
+        finding = self.finding(report, "duplicates")
+        self.assertEqual(finding["title"], "74 rows are an earlier one with other numbers")
+        self.assertEqual(finding["severity"], "problem")  # a quarter of the data, left out
+        self.assertNotIn("giant_group", " ".join(self.told))
 
     def test_a_difference_far_back_is_shown(self):
         rows = self.rows(40)

@@ -17,16 +17,26 @@ static void set_prompt(struct audit_sample *sample, size_t row, const char *prom
     s->prompt_hash = hash128(prompt, strlen(prompt));
 }
 
-/* A prompt of 20 words that no other `number` has. */
-static void set_own_prompt(struct audit_sample *sample, size_t row, size_t number, const char *more)
+#define NO_WORD 20
+
+/* Twenty words without numbers that no other `number` has, then `more`; one of them changed. */
+static void set_changed_prompt(struct audit_sample *sample, size_t row, size_t number,
+                               size_t changed, const char *more)
 {
     struct text prompt = {0};
 
     for (size_t w = 0; w < 20; w++)
-        text_appendf(&prompt, "p%zuw%zu ", number, w);
+        text_appendf(&prompt, "w%c%c%c%c%s ", (int)('a' + w), (int)('a' + number % 26),
+                     (int)('a' + number / 26 % 26), (int)('a' + number / 676),
+                     w == changed ? "x" : "");
     text_append(&prompt, more);
     set_prompt(sample, row, text_string(&prompt));
     text_release(&prompt);
+}
+
+static void set_own_prompt(struct audit_sample *sample, size_t row, size_t number, const char *more)
+{
+    set_changed_prompt(sample, row, number, NO_WORD, more);
 }
 
 static void set_answer(struct audit_sample *sample, size_t row, const char *answer)
@@ -285,20 +295,6 @@ static void a_chain_in_one_source_is_not_blamed_on_another(void **state)
     audit_sample_release(&sample);
 }
 
-/* Twenty words without numbers that no other `number` has, all but one of which stay as they are.
- */
-static void set_spoken_prompt(struct audit_sample *sample, size_t row, size_t number,
-                              size_t changed)
-{
-    struct text prompt = {0};
-
-    for (size_t w = 0; w < 20; w++)
-        text_appendf(&prompt, "w%c%c%c%s ", (int)('a' + w), (int)('a' + number % 26),
-                     (int)('a' + number / 26), w == changed ? "x" : "");
-    set_prompt(sample, row, text_string(&prompt));
-    text_release(&prompt);
-}
-
 /* Odd rows are even ones with a word changed, which is not near enough for the filter. */
 static void copy_in_other_words(struct audit_sample *sample)
 {
@@ -306,7 +302,8 @@ static void copy_in_other_words(struct audit_sample *sample)
     for (size_t row = 0; row < 80; row++) {
         if (row >= 60)
             sample->audit.source_of[row] = 0;
-        set_spoken_prompt(sample, row, row < 60 ? row / 2 : row, row % 2 && row < 60 ? 9 : 20);
+        set_changed_prompt(sample, row, row < 60 ? row / 2 : row, row % 2 && row < 60 ? 9 : NO_WORD,
+                           "");
     }
 }
 
@@ -329,7 +326,7 @@ static void a_copy_in_other_words_is_found(void **state)
     assert_string_equal(f->rows[1].note, "row 2 says nearly the same");
     /* Half of it and no more is no copy. */
     for (size_t row = 1; row < 31; row += 2)
-        set_spoken_prompt(&sample, row, 100 + row, 20);
+        set_own_prompt(&sample, row, 100 + row, "");
     audit_sample_forget_findings(&sample);
     json_free(audit_sample_print(&sample, audit_duplicates));
     assert_int_equal(sample.audit.findings.n, 0);
@@ -346,11 +343,62 @@ static void families_of_questions_are_no_copies(void **state)
     init(&sample, 120);
     for (size_t row = 0; row < 120; row++) {
         sample.audit.source_of[row] = row % 6 == 0;
-        set_spoken_prompt(&sample, row, row / 2, row % 2 ? 9 : 20);
+        set_changed_prompt(&sample, row, row / 2, row % 2 ? 9 : NO_WORD, "");
     }
     json_free(audit_sample_print(&sample, audit_duplicates));
     assert_int_equal(sample.audit.findings.n, 0);
     audit_sample_release(&sample);
+}
+
+/* Near duplicates of one another in a chain, each with a number of its own: tasks of a template. */
+static void other_numbers_are_other_tasks(void **state)
+{
+    static const struct {
+        const char *more[2];
+        bool run;
+        const char *title;
+        enum finding_severity severity;
+    } cases[] = {
+        {{"17", "18"}, false, "59 rows are an earlier one with other numbers", FINDING_NOTE},
+        {{"17", "18"}, true, "59 rows are an earlier one with other numbers", FINDING_PROBLEM},
+        {{"3 - 5", "5 - 3"}, false, "59 rows are an earlier one with other numbers", FINDING_NOTE},
+        {{"", "(v2)"}, false, NULL, FINDING_PROBLEM},
+        {{"5 5", "5"}, false, NULL, FINDING_PROBLEM},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+        struct audit_sample sample;
+        const struct finding *f;
+        struct json *root;
+
+        init(&sample, 60);
+        if (cases[c].run)
+            sample.run.folder = &sample.folder;
+        for (size_t row = 0; row < 60; row++) {
+            set_changed_prompt(&sample, row, 5, row / 2 % 20, cases[c].more[row % 2]);
+            if (row == 0)
+                continue;
+            drop(&sample, row, REASON_NEAR_DUPLICATE, 0);
+            sample.run.verdicts[row].nearest = row - 1;
+        }
+        sample.run.verdicts[0].nearest = 1;
+        root = audit_sample_print(&sample, audit_duplicates);
+        assert_true(audit_sample_number(root, "near.rows") == 59);
+        assert_measure(&sample, "\"near_duplicates\":{\"value\":59,");
+        f = finding_of(&sample, cases[c].title ? FINDING_DUPLICATES : FINDING_DUPLICATED_SOURCE);
+        assert_non_null(f);
+        assert_int_equal(f->severity, cases[c].severity);
+        if (cases[c].title) {
+            assert_int_equal(sample.audit.findings.n, 1);
+            assert_string_equal(f->title, cases[c].title);
+            assert_int_equal(f->n_rows, 59);
+            assert_string_equal(f->rows[0].note, "most like row 0");
+            assert_int_equal(json_length(audit_sample_at(root, "between_sources")), 0);
+        }
+        json_free(root);
+        audit_sample_release(&sample);
+    }
 }
 
 static void some_duplicates_are_a_note_and_many_a_problem(void **state)
@@ -499,6 +547,7 @@ int main(void)
         cmocka_unit_test(a_chain_in_one_source_is_not_blamed_on_another),
         cmocka_unit_test(a_copy_in_other_words_is_found),
         cmocka_unit_test(families_of_questions_are_no_copies),
+        cmocka_unit_test(other_numbers_are_other_tasks),
         cmocka_unit_test(some_duplicates_are_a_note_and_many_a_problem),
         cmocka_unit_test(the_title_names_only_the_kinds_that_are_there),
         cmocka_unit_test(conflicting_answers_are_shown_in_pairs),

@@ -35,6 +35,18 @@ static void words_are_runs_of_letters_and_digits(void **state)
     words_release(&words);
 }
 
+static void numbers_are_words_with_digits_and_signs(void **state)
+{
+    static const char *const numbers[] = {"1", "1.5", "x2", "-", "|", "%"};
+    static const char *const others[] = {"", "x", "two", "\xc3\xa9"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        assert_true(word_is_number(view(numbers[i])));
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+        assert_false(word_is_number(view(others[i])));
+}
+
 static void a_short_text_is_one_run(void **state)
 {
     struct words words = {0};
@@ -97,6 +109,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_are_runs_of_letters_and_digits),
+        cmocka_unit_test(numbers_are_words_with_digits_and_signs),
         cmocka_unit_test(a_short_text_is_one_run),
         cmocka_unit_test(a_text_without_words_has_no_runs),
         cmocka_unit_test(words_know_their_places),
