@@ -11,6 +11,7 @@
 #include "curator/feature_view.h"
 #include "curator/histogram.h"
 #include "curator/latent_tally.h"
+#include "curator/vocabulary.h"
 #include "formats/json.h"
 #include "sae/suspicion.h"
 
@@ -28,6 +29,9 @@ static const double empty_problem = 0.5, empty_warning = 0.05;
 static const double silent_max = 0.9, silent_expected_max = 0.5;
 /* Codes of a sample choose among so few latents that all samples look alike. */
 #define ALIVE_TO_ACTIVE_MIN 10
+/* A word lights a few latents of its own, more than a few only where it stands among many others.
+ * Where so many fire for each different word or sign, it is the text that knows no more of them. */
+#define ALIVE_TO_WORDS_MAX 3
 /* Most of a vector is what every other sample has too. */
 static const double everywhere_note = 0.5, everywhere_warning = 0.8;
 /* Single damaged rows happen; one in a hundred has a cause. Of half, the rest is no sample. */
@@ -639,13 +643,45 @@ static enum status show_empty(struct finding *finding, const struct view *v, str
     return st;
 }
 
+static enum status tell_silent(struct audit *audit, const struct view *v, double expected,
+                               struct error *err)
+{
+    const struct latent_tally *t = &v->tally;
+    size_t alive = t->d_sae - t->silent, parts;
+    bool alike = (double)alive < ALIVE_TO_ACTIVE_MIN * t->active_median, narrow;
+    enum status st = vocabulary_count(&parts, audit->run, alive / ALIVE_TO_WORDS_MAX + 1, err);
+
+    if (st)
+        return st;
+    narrow = parts <= alive / ALIVE_TO_WORDS_MAX;
+    return findings_add(&audit->findings, FINDING_DEAD_SAE,
+                        narrow  ? FINDING_NOTE
+                        : alike ? FINDING_PROBLEM
+                                : FINDING_WARNING,
+                        (double)NAN,
+                        narrow ? "All prompts are made of the same few words, digits and signs, "
+                                 "of which most latents of an SAE for all kinds of text know "
+                                 "nothing."
+                               : "Enough was encoded for most latents of a healthy SAE to fire at "
+                                 "least once. Samples can only be told apart by the few that do.",
+                        narrow ? "Nothing, if explained variance is as it should be; an SAE that "
+                                 "was trained on such text would see more in it."
+                               : DEAD_ADVICE,
+                        err,
+                        "%.1f %% of the latents never fire, where %.0f %% would be usual (%s "
+                        "of %s are alive)",
+                        100 * (double)t->silent / (double)t->d_sae, 100 * expected,
+                        text_count(alive).s, text_count(t->d_sae).s)
+               ? STATUS_OK
+               : STATUS_NOMEM;
+}
+
 static enum status tell_dead(struct audit *audit, const struct view *v, struct error *err)
 {
     const struct latent_tally *t = &v->tally;
     const struct facts *f = &v->facts;
     double empty = (double)t->empty / (double)t->rows, silent = dead_share(v);
-    double each = (double)t->nonzeros / (double)t->d_sae;
-    size_t alive = t->d_sae - t->silent;
+    double expected = latent_silence_expected((double)t->nonzeros / (double)t->d_sae);
     struct finding *finding;
 
     if (t->rows < ROWS_MIN)
@@ -667,21 +703,8 @@ static enum status tell_dead(struct audit *audit, const struct view *v, struct e
                             f->l0_median)
                    ? STATUS_OK
                    : STATUS_NOMEM;
-    if (silent >= silent_max && latent_silence_expected(each) <= silent_expected_max) {
-        bool alike = (double)alive < ALIVE_TO_ACTIVE_MIN * t->active_median;
-
-        return findings_add(&audit->findings, FINDING_DEAD_SAE,
-                            alike ? FINDING_PROBLEM : FINDING_WARNING, (double)NAN,
-                            "Enough was encoded for most latents of a healthy SAE to fire at least "
-                            "once. Samples can only be told apart by the few that do.",
-                            DEAD_ADVICE, err,
-                            "%.1f %% of the latents never fire, where %.0f %% would be usual (%s "
-                            "of %s are alive)",
-                            100 * silent, 100 * latent_silence_expected(each), text_count(alive).s,
-                            text_count(t->d_sae).s)
-                   ? STATUS_OK
-                   : STATUS_NOMEM;
-    }
+    if (silent >= silent_max && expected <= silent_expected_max)
+        return tell_silent(audit, v, expected, err);
     return STATUS_OK;
 }
 

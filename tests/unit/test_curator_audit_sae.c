@@ -244,6 +244,37 @@ static void silent_latents_count_only_where_others_had_time_to_fire(void **state
     audit_sample_release(&sample);
 }
 
+/* Forty latents fire, where all text is "w" and ten digits, then where it has fourteen parts. */
+static void of_narrow_text_most_latents_know_nothing(void **state)
+{
+    struct audit_sample sample;
+
+    (void)state;
+    for (size_t more = 0; more < 4; more++) {
+        const struct finding *found;
+        struct features *f;
+
+        audit_sample_init(&sample, 2000, 10);
+        f = &sample.run.features;
+        f->d_sae = 400;
+        for (size_t i = 0; i < 2 * sample.run.data.n; i += 2) {
+            f->indices[i] = (uint32_t)(i / 2 % 20);
+            f->indices[i + 1] = 20 + (uint32_t)(i / 40 % 20);
+        }
+        for (size_t i = 0; i < more; i++) {
+            struct span *prompt = &sample.run.data.samples[i].prompt;
+
+            *prompt = (struct span){sample.run.data.text.length, 1};
+            text_append_char(&sample.run.data.text, "xyz"[i]);
+        }
+        json_free(print(&sample));
+        found = find(&sample, FINDING_DEAD_SAE);
+        assert_non_null(found);
+        assert_int_equal(found->severity, more < 3 ? FINDING_NOTE : FINDING_WARNING);
+        audit_sample_release(&sample);
+    }
+}
+
 static void refused_vectors_are_told_with_their_reason(void **state)
 {
     struct audit_sample sample;
@@ -327,6 +358,7 @@ int main(void)
         cmocka_unit_test(what_was_encoded_here_is_judged_by_its_tokens),
         cmocka_unit_test(empty_vectors_are_told_by_their_share),
         cmocka_unit_test(silent_latents_count_only_where_others_had_time_to_fire),
+        cmocka_unit_test(of_narrow_text_most_latents_know_nothing),
         cmocka_unit_test(refused_vectors_are_told_with_their_reason),
         cmocka_unit_test(text_alone_and_few_rows_are_no_case),
         cmocka_unit_test(the_sae_section_survives_failing_allocation),
