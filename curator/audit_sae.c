@@ -25,8 +25,11 @@
 /* Half of the samples without one active latent: no data does that. A few in a hundred may be short
  * or odd; above that something is wrong with them. */
 static const double empty_problem = 0.5, empty_warning = 0.05;
-/* Of so many latents nine in ten are silent, where of a healthy SAE fewer than half would be. */
-static const double silent_max = 0.9, silent_expected_max = 0.5;
+/* Of so many latents nine in ten are silent, where of a healthy SAE fewer than half would be. An
+ * SAE of which little fires has few codes, and few codes are no sign of health: where of a healthy
+ * one more would be silent, a tenth of those that should fire do, and a hundred should. */
+static const double silent_max = 0.9, silent_expected_max = 0.5, alive_of_expected_max = 0.1;
+#define ALIVE_EXPECTED_MIN 100
 /* Codes of a sample choose among so few latents that all samples look alike. */
 #define ALIVE_TO_ACTIVE_MIN 10
 /* A word lights a few latents of its own, more than a few only where it stands among many others.
@@ -676,6 +679,14 @@ static enum status tell_silent(struct audit *audit, const struct view *v, double
                : STATUS_NOMEM;
 }
 
+static bool is_far_below(const struct latent_tally *t, double silence_expected)
+{
+    double expected = (1 - silence_expected) * (double)t->d_sae;
+
+    return expected >= ALIVE_EXPECTED_MIN &&
+           (double)(t->d_sae - t->silent) <= alive_of_expected_max * expected;
+}
+
 static enum status tell_dead(struct audit *audit, const struct view *v, struct error *err)
 {
     const struct latent_tally *t = &v->tally;
@@ -703,7 +714,7 @@ static enum status tell_dead(struct audit *audit, const struct view *v, struct e
                             f->l0_median)
                    ? STATUS_OK
                    : STATUS_NOMEM;
-    if (silent >= silent_max && expected <= silent_expected_max)
+    if (silent >= silent_max && (expected <= silent_expected_max || is_far_below(t, expected)))
         return tell_silent(audit, v, expected, err);
     return STATUS_OK;
 }

@@ -239,6 +239,11 @@ static void silent_latents_count_only_where_others_had_time_to_fire(void **state
     json_free(root);
     sample.run.features.d_sae = 4000; /* one a latent: most would be silent anyway */
     root = print(&sample);
+    assert_non_null(found = find(&sample, FINDING_DEAD_SAE));
+    assert_int_equal(found->severity, FINDING_PROBLEM); /* but 200 would not */
+    json_free(root);
+    sample.run.data.n = sample.run.features.rows = 40; /* too few codes to light a hundred */
+    root = print(&sample);
     assert_null(find(&sample, FINDING_DEAD_SAE));
     json_free(root);
     audit_sample_release(&sample);
