@@ -27,7 +27,8 @@
  * readable text in a thousand is taken for such (curator/audit_fields.c). */
 #define ODD_ROWS_MIN 20
 #define GARBAGE_ROWS_MIN 10
-/* Most of a cluster, and a share of the kept samples that a training run would feel. */
+/* Most of a cluster, and a share of the kept samples that a training run would feel: of all such
+ * clusters, since where a kind of text is cut in two is k-means' affair. */
 static const double garbage_share = 0.5, garbage_problem = 0.05;
 /* Clusters that hold so much of all unreadable text tell it better than the finding on the text. */
 static const double garbage_covered = 0.8;
@@ -530,16 +531,18 @@ static enum status tell_garbage(struct audit *audit, const struct diversity *d, 
                                 struct error *err)
 {
     const struct cluster_size *c = &d->sizes[cluster];
-    size_t kept = 0;
+    size_t kept = 0, garbage = 0;
     struct finding *finding;
 
-    for (uint32_t i = 0; i < d->k; i++)
+    for (uint32_t i = 0; i < d->k; i++) {
         kept += d->sizes[i].kept;
+        garbage += is_garbage(d, i) ? d->sizes[i].garbage_kept : 0;
+    }
     finding = findings_add(
         &audit->findings, FINDING_GARBAGE_CLUSTER,
-        c->garbage_kept == 0                                        ? FINDING_NOTE
-        : (double)c->garbage_kept >= garbage_problem * (double)kept ? FINDING_PROBLEM
-                                                                    : FINDING_WARNING,
+        c->garbage_kept == 0                                ? FINDING_NOTE
+        : (double)garbage >= garbage_problem * (double)kept ? FINDING_PROBLEM
+                                                            : FINDING_WARNING,
         (double)c->size / (double)d->n,
         "Most of its prompts are no language, formula or program, and the model sees them as one "
         "kind. No policy can answer them; whole batches of one cluster would be made of them.",

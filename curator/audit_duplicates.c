@@ -80,10 +80,16 @@ static double share_of(const struct section *s, size_t rows)
     return s->run->data.n ? (double)rows / (double)s->run->data.n : NAN;
 }
 
+/* Unreadable text is told as what it is: that "ha ha ha" is like "ha ha" follows from it. */
+static bool is_garbage(const struct section *s, size_t row)
+{
+    return s->audit->texts && audit_is_garbage(&s->audit->texts[row]);
+}
+
 /* Repeats an earlier row, exactly or nearly, as the same task. */
 static bool is_copy(const struct section *s, size_t row)
 {
-    return duplicate_of_text(s->run, row) && !s->groups.other_numbers[row];
+    return duplicate_of_text(s->run, row) && !s->groups.other_numbers[row] && !is_garbage(s, row);
 }
 
 static int compare_sizes(const void *pa, const void *pb)
@@ -162,6 +168,8 @@ static void tally_sources(struct section *s, uint64_t blamed)
         if (a == AUDIT_NO_SOURCE)
             continue;
         s->parsed[a]++;
+        if (is_garbage(s, row))
+            continue;
         s->repeats[a] += s->groups.repeats[row];
         s->dropped[a] += is_copy(s, row);
         copies &= ~(blamed | UINT64_C(1) << a);
@@ -834,8 +842,9 @@ static enum status find_giant_group(struct section *s, struct error *err)
         return STATUS_OK;
     for (size_t row = 0; row < s->run->data.n; row++)
         others += s->run->verdicts[row].reason == REASON_NEAR_DUPLICATE &&
-                  s->run->verdicts[row].partner == largest && s->groups.other_numbers[row];
-    /* Half of them copies of the other half: then it is no template. */
+                  s->run->verdicts[row].partner == largest &&
+                  (s->groups.other_numbers[row] || is_garbage(s, row));
+    /* Told otherwise, as a template or as unreadable. */
     if (2 * others > size)
         return STATUS_OK;
     f = findings_add(&s->audit->findings, FINDING_GIANT_GROUP,

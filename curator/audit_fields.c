@@ -255,7 +255,7 @@ static enum status append_sources(const struct audit *audit, struct text *out, s
 
 /* How many rows have something the matter with them, and how many of those are kept. */
 struct oddities {
-    size_t kept; /* rows, of any kind */
+    size_t read, kept; /* rows, of any kind */
     size_t empty, empty_kept;
     size_t garbage, garbage_kept;
     size_t oddity[TEXT_ODDITY_COUNT]; /* of the garbage */
@@ -301,6 +301,7 @@ static void count_oddities(const struct audit *audit, struct oddities *odd)
 
         if (is_malformed(audit, row))
             continue;
+        odd->read++;
         odd->kept += kept;
         odd->empty += text->empty;
         odd->empty_kept += text->empty && kept;
@@ -467,13 +468,16 @@ static enum status find_garbage(struct audit *audit, const struct oddities *odd,
     enum finding_severity severity;
     struct finding *finding;
     char *meaning, kept[48];
+    size_t told;
 
     if (odd->garbage == 0)
         return STATUS_OK;
-    severity =
-        odd->garbage_kept < GARBAGE_ROWS_MIN
-            ? FINDING_NOTE
-            : severity_of(share(odd->garbage_kept, odd->kept), GARBAGE_WARNING, GARBAGE_PROBLEM);
+    /* An audit leaves nothing out: one word over and over is there, be it a copy as well. */
+    told = audit->run->folder ? odd->garbage_kept : odd->garbage;
+    severity = told < GARBAGE_ROWS_MIN
+                   ? FINDING_NOTE
+                   : severity_of(share(told, audit->run->folder ? odd->kept : odd->read),
+                                 GARBAGE_WARNING, GARBAGE_PROBLEM);
     meaning = text_format("Most of them: %s (%zu). No policy can answer them, and a reward by "
                           "chance teaches the wrong thing.",
                           text_oddity_name(most), odd->oddity[most]);

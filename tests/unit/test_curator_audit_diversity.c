@@ -176,6 +176,29 @@ static void unreadable_clusters_are_told_by_what_is_kept(void **state)
     }
 }
 
+/* Two clusters of 20 of 600 rows each: together more than one row in twenty. */
+static void unreadable_clusters_weigh_together(void **state)
+{
+    static const size_t rows[] = {300, 20, 20, 260};
+
+    (void)state;
+    for (size_t n = 1; n <= 2; n++) {
+        struct audit_sample sample;
+
+        audit_sample_init(&sample, 600, 10);
+        assign(&sample, rows, 4);
+        for (size_t i = 0; i < 600; i++)
+            sample.audit.texts[i] =
+                (struct audit_text){.garbage = i >= 300 && i < 300 + 20 * n ? 0.9F : 0.1F};
+        json_free(print(&sample));
+        assert_int_equal(sample.audit.findings.n, n);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(sample.audit.findings.items[i].severity,
+                             n == 1 ? FINDING_WARNING : FINDING_PROBLEM);
+        audit_sample_release(&sample);
+    }
+}
+
 static void one_cluster_may_be_large_among_few(void **state)
 {
     static const size_t of_five[] = {80, 5, 5, 5, 5}, even_less[] = {79, 6, 5, 5, 5},
@@ -256,6 +279,7 @@ int main(void)
         cmocka_unit_test(clusters_cards_and_map_agree),
         cmocka_unit_test(the_largest_clusters_and_those_told_have_cards),
         cmocka_unit_test(unreadable_clusters_are_told_by_what_is_kept),
+        cmocka_unit_test(unreadable_clusters_weigh_together),
         cmocka_unit_test(one_cluster_may_be_large_among_few),
         cmocka_unit_test(few_rows_and_none_are_no_case),
         cmocka_unit_test(the_diversity_section_survives_failing_allocation),

@@ -80,6 +80,7 @@ static void init(struct audit_sample *sample, size_t n)
     set(sample, "input.fields.answer", "answer");
     for (size_t row = 0; row < n; row++)
         set_own_prompt(sample, row, row, "");
+    memset(sample->audit.texts, 0, n * sizeof(*sample->audit.texts)); /* readable, all of them */
 }
 
 static const struct finding *finding_of(const struct audit_sample *sample, enum finding_code code)
@@ -401,6 +402,30 @@ static void other_numbers_are_other_tasks(void **state)
     }
 }
 
+/* "ha ha ha" is like "ha ha", in whatever source: the finding on unreadable text tells of it. */
+static void unreadable_rows_are_no_copies(void **state)
+{
+    struct audit_sample sample;
+
+    (void)state;
+    init(&sample, 60);
+    for (size_t row = 1; row < 60; row++) {
+        drop(&sample, row, REASON_NEAR_DUPLICATE, 0);
+        sample.run.verdicts[row].nearest = row - 1;
+        set_own_prompt(&sample, row, 0, "");
+    }
+    json_free(audit_sample_print(&sample, audit_duplicates));
+    assert_non_null(finding_of(&sample, FINDING_DUPLICATED_SOURCE));
+    assert_non_null(finding_of(&sample, FINDING_GIANT_GROUP));
+    for (size_t row = 0; row < 60; row++)
+        sample.audit.texts[row].garbage = 1;
+    audit_sample_forget_findings(&sample);
+    json_free(audit_sample_print(&sample, audit_duplicates));
+    assert_int_equal(sample.audit.findings.n, 0);
+    assert_measure(&sample, "\"near_duplicates\":{\"value\":59,");
+    audit_sample_release(&sample);
+}
+
 static void some_duplicates_are_a_note_and_many_a_problem(void **state)
 {
     static const struct {
@@ -548,6 +573,7 @@ int main(void)
         cmocka_unit_test(a_copy_in_other_words_is_found),
         cmocka_unit_test(families_of_questions_are_no_copies),
         cmocka_unit_test(other_numbers_are_other_tasks),
+        cmocka_unit_test(unreadable_rows_are_no_copies),
         cmocka_unit_test(some_duplicates_are_a_note_and_many_a_problem),
         cmocka_unit_test(the_title_names_only_the_kinds_that_are_there),
         cmocka_unit_test(conflicting_answers_are_shown_in_pairs),

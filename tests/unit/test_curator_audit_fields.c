@@ -211,6 +211,30 @@ static void what_is_wrong_with_rows_is_found(void **state)
     audit_sample_release(&sample);
 }
 
+/* Unreadable rows that repeat each other: an audit has them all, a run but the first. */
+static void copies_of_garbage_are_there_in_an_audit(void **state)
+{
+    (void)state;
+    for (int run = 0; run < 2; run++) {
+        struct audit_sample sample;
+
+        audit_sample_init(&sample, 100, 4);
+        if (!run)
+            sample.run.folder = NULL;
+        for (size_t row = 10; row < 20; row++) {
+            set_prompt(&sample, row, "sdkfj wqpoeri zxmcnv qpwoei lskdjf hgjdk xcvzmn");
+            if (row > 10)
+                drop(&sample, row, STAGE_EXACT_DUPLICATES, REASON_DUPLICATE);
+        }
+        measure_again(&sample);
+        json_free(audit_sample_print(&sample, audit_fields));
+        assert_non_null(found(&sample, FINDING_GARBAGE_TEXT));
+        assert_int_equal(found(&sample, FINDING_GARBAGE_TEXT)->severity,
+                         run ? FINDING_NOTE : FINDING_PROBLEM);
+        audit_sample_release(&sample);
+    }
+}
+
 /* One stray row of a kind is told, and does not stop anybody. */
 static void few_bad_rows_are_notes(void **state)
 {
@@ -335,6 +359,7 @@ int main(void)
         cmocka_unit_test(clean_rows_have_no_findings),
         cmocka_unit_test(labels_are_told_as_they_were_read),
         cmocka_unit_test(what_is_wrong_with_rows_is_found),
+        cmocka_unit_test(copies_of_garbage_are_there_in_an_audit),
         cmocka_unit_test(few_bad_rows_are_notes),
         cmocka_unit_test(a_prompt_that_is_elsewhere_is_no_fault_of_the_file),
         cmocka_unit_test(long_prompts_are_far_beyond_the_others),
