@@ -122,13 +122,30 @@ static enum status collect(struct label_check *check, const struct run *run,
     return STATUS_OK;
 }
 
+/* Characters, of UTF-8, or what stands between white space. */
+static size_t count_units(struct text_view text, bool words)
+{
+    size_t n = 0;
+    bool inside = false;
+
+    for (size_t i = 0; i < text.length; i++) {
+        bool space = text.bytes[i] == ' ' || (text.bytes[i] >= '\t' && text.bytes[i] <= '\r');
+
+        n += words ? !space && !inside : ((unsigned char)text.bytes[i] & 0xC0) != 0x80;
+        inside = !space;
+    }
+    return n;
+}
+
 static double length_of(const struct run *run, size_t row, const char *unit)
 {
     if (strcmp(unit, "tokens") == 0)
         return run->features.tokens_used && run->has_vector[row]
                    ? (double)run->features.tokens_used[row]
                    : NAN;
-    return (double)run->data.samples[row].prompt.length;
+    if (strcmp(unit, "bytes") == 0)
+        return (double)run->data.samples[row].prompt.length;
+    return (double)count_units(run_prompt(run, row), strcmp(unit, "words") == 0);
 }
 
 /* Rank correlation of the labels with one kind of length, over the rows where it is known. */
@@ -149,18 +166,24 @@ static enum status length_spearman(double *rho, const struct label_check *check,
     return metrics_spearman(rho, s->length, s->label, m, err);
 }
 
+/* A label may be made of any of these: bytes are no measure beyond ASCII, nor words of formulas. */
 static enum status check_length(struct label_check *check, const struct run *run, struct scratch *s,
                                 struct error *err)
 {
-    double tokens = NAN, bytes;
-    enum status st = length_spearman(&bytes, check, run, "bytes", s, err);
+    static const char *const units[] = {"bytes", "characters", "words", "tokens"};
+    enum status st = STATUS_OK;
 
-    if (!st && run->features.tokens_used)
-        st = length_spearman(&tokens, check, run, "tokens", s, err);
-    check->length_unit = fabs(tokens) >= fabs(bytes) || isnan(bytes) ? "tokens" : "bytes";
-    if (!run->features.tokens_used)
-        check->length_unit = "bytes";
-    check->length_spearman = strcmp(check->length_unit, "tokens") == 0 ? tokens : bytes;
+    check->length_unit = units[0];
+    check->length_spearman = NAN;
+    for (size_t i = 0; !st && i < sizeof(units) / sizeof(*units); i++) {
+        double rho = NAN;
+
+        st = length_spearman(&rho, check, run, units[i], s, err);
+        if (isnan(rho) || fabs(rho) <= fabs(check->length_spearman))
+            continue;
+        check->length_unit = units[i];
+        check->length_spearman = rho;
+    }
     return st;
 }
 

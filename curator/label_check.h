@@ -48,8 +48,8 @@ struct label_check {
     size_t distinct; /* prompts among them */
     bool constant;   /* all labels are the same */
 
-    /* Length alone: tokens or bytes of the prompt, whichever the labels follow more closely. */
-    const char *length_unit; /* "tokens", "bytes" */
+    /* Length alone, in what the labels follow most closely. */
+    const char *length_unit; /* "bytes", "characters", "words", "tokens" of the prompt */
     double length_spearman;
 
     /* Against predictions of rows that the model had not seen; NaN without any. */

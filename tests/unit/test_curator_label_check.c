@@ -411,6 +411,44 @@ static void label_check_survives_failing_allocation(void **state)
     audit_sample_release(&sample);
 }
 
+/* Of 300 rows: words of 1 to 9 letters, which are one byte or two, and labels of one of the counts.
+ */
+static void labels_made_of_any_length_are_length(void **state)
+{
+    static const char *const units[] = {"bytes", "characters", "words"};
+
+    (void)state;
+    for (size_t unit = 0; unit < 3; unit++) {
+        struct audit_sample sample;
+        struct label_check check;
+
+        audit_sample_init(&sample, 300, 10);
+        audit_sample_forget_vectors(&sample);
+        for (size_t row = 0; row < 300; row++) {
+            struct dataset *data = &sample.run.data;
+            struct sample *s = &data->samples[row];
+            size_t n[3] = {0}, letters = 1 + row * 7 % 9;
+
+            s->prompt.begin = data->text.length;
+            for (n[2] = 0; n[2] < 1 + row * 31 % 17; n[2]++) {
+                text_append(&data->text, n[2] ? " " : "");
+                for (size_t i = 0; i < letters; i++)
+                    text_append(&data->text, row % 2 ? "\xd0\xb6" : "w");
+                n[1] += letters + (n[2] > 0);
+            }
+            s->prompt.length = n[0] = data->text.length - s->prompt.begin;
+            s->difficulty = (double)n[unit] / 400;
+        }
+        assert_false(sample.run.data.text.failed);
+        make(&check, &sample);
+        assert_string_equal(check.length_unit, units[unit]);
+        assert_true(check.length_spearman > 0.999);
+        assert_int_equal(label_check_length(&check), LENGTH_ALL);
+        label_check_release(&check);
+        audit_sample_release(&sample);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +465,7 @@ int main(void)
         cmocka_unit_test(noisy_pass_rates_accuse_nobody),
         cmocka_unit_test(scales_that_cannot_be_one_are_found),
         cmocka_unit_test(label_check_survives_failing_allocation),
+        cmocka_unit_test(labels_made_of_any_length_are_length),
     };
 
     return cmocka_run_group_tests_name("curator/label_check", tests, NULL, NULL);
