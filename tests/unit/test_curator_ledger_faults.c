@@ -161,6 +161,14 @@ static void ledger_is_broken_once_a_sync_failed(void **unused)
     fail_each_call(VFS_SYNC);
 }
 
+/* Where no fault was planted, why a child left is all there is to go by. */
+static void give_up(enum vfs_fault fault, const struct error *err, int code)
+{
+    if (fault == VFS_NONE)
+        fprintf(stderr, "child: %s\n", err->message);
+    _exit(code);
+}
+
 /* A child at work from where the ledger stands; what it was told is counted in *acknowledged. */
 static pid_t start_child(_Atomic uint64_t *acknowledged, enum vfs_fault fault, size_t n,
                          uint64_t steps)
@@ -171,14 +179,15 @@ static pid_t start_child(_Atomic uint64_t *acknowledged, enum vfs_fault fault, s
     if (pid == 0) {
         struct ledger_run run;
         struct ledger *ledger;
+        struct error err = {0};
 
         failing_vfs_arm(fault, n);
-        if (ledger_open(&ledger, dir, &ledger_sample_identity, LEDGER_WRITE, NULL, NULL) ||
-            ledger_sample_run(ledger, &run, NULL))
-            _exit(1);
+        if (ledger_open(&ledger, dir, &ledger_sample_identity, LEDGER_WRITE, NULL, &err) ||
+            ledger_sample_run(ledger, &run, &err))
+            give_up(fault, &err, 1);
         for (uint64_t seq = run.next_seq; steps--; seq++) {
-            if (ledger_sample_commit(ledger, &run, seq, NULL))
-                _exit(2);
+            if (ledger_sample_commit(ledger, &run, seq, &err))
+                give_up(fault, &err, 2);
             /* Relaxed: the parent reads it when the child is gone. */
             atomic_store_explicit(acknowledged, seq + 1, memory_order_relaxed);
         }
