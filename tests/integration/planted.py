@@ -109,6 +109,29 @@ class Pool:
             self.add("copy-%05d" % k, "delta", 0, text=text, codes=dict(self.codes[i]))
             self.rows[-1]["answer"] = self.rows[i]["answer"]
 
+    def reworded_source(self):
+        """The same with two words of each replaced: no near duplicates."""
+        self.duplicated_source()
+        for row in self.rows:
+            if row["source"] != "delta":
+                continue
+            words = row["prompt"].split(" ")
+            spoken = [i for i, w in enumerate(words) if w.isalpha()]
+            for i in self.rng.sample(spoken[1:], 2):
+                words[i] = "plain" + words[i][:1]
+            row["prompt"] = " ".join(words)
+
+    def one_template(self):
+        """Nothing is wrong with it: sums to find, in a long frame."""
+        rng = self.rng
+        for row in self.rows:
+            row["prompt"] = (
+                "%d, %d, %d: make %d of them. You can use the signs of arithmetic and "
+                "each number can only be used once. Show your work, then return the final answer between two tags, "
+                "as one equation that a program can read and without any words around it, such as the one below."
+                % tuple(rng.randint(2, 99) for _ in range(4))
+            )
+
     def leaked_items(self, folder, leaked=8):
         """bench.jsonl of 60 items; some of them stand in the data, in a frame of other words."""
         items = [self.text(k % SUBJECTS, 30) for k in range(60)]
@@ -134,6 +157,25 @@ class Pool:
             d = len(row["prompt"]) / longest + self.rng.gauss(0, 0.03)
             row["difficulty"] = round(min(max(d, 0), 1), 4)
             del row["rewards"]
+
+    def words_as_difficulty(self):
+        """Words of a letter or of nine, in two bytes each or in one: no count of bytes tells how many."""
+        for row in self.rows:
+            n, letters = self.rng.randint(6, 60), self.rng.randint(1, 9)
+            alphabet = self.rng.choice(["abcdefgh", "абвгдежз"])
+            row["prompt"] = " ".join("".join(self.rng.choices(alphabet, k=letters)) for _ in range(n))
+            row["difficulty"] = n / 60
+            del row["rewards"]
+
+    def repeated_words(self, share=0.08):
+        """One word over and over: most of these are near duplicates of each other, too."""
+        for i in self.rng.sample(range(len(self.rows)), int(share * len(self.rows))):
+            self.rows[i]["prompt"] = " ".join([self.rng.choice(["ha", "ok", "no no"])] * self.rng.randint(20, 80))
+
+    def five_latents(self):
+        """All that fires, of so many that codes for most of them could not be expected."""
+        for i in range(len(self.codes)):
+            self.codes[i] = {j: self.rng.lognormvariate(0, 0.3) for j in range(5) if self.rng.random() < 0.8}
 
     def garbage(self, share=0.08):
         """Key smashing, with latents and a reconstruction error of its own."""

@@ -74,6 +74,22 @@ class Planted(SaerlCase):
         self.assertIn("alpha", title)
         self.assertTrue(report["findings"][0]["samples"])
 
+    def test_duplicated_source_in_other_words(self):
+        pool = Pool(600)
+        pool.reworded_source()
+        pool.write(self.dir)
+        report = self.audit()
+        self.found_first("duplicated_source", report)
+        self.assertIn("'delta' is a copy of 'alpha' but for a few words", report["findings"][0]["title"])
+
+    def test_a_template_with_other_numbers_is_clean(self):
+        pool = Pool(600)
+        pool.one_template()
+        pool.write(self.dir)
+        report = self.audit()
+        self.assertEqual(report["verdict"]["state"], "ready", self.told)
+        self.assertGreater(report["measures"]["near_duplicates"]["value"], 300)  # what the filter would take
+
     def test_leaked_benchmark_items(self):
         for n in SIZES:
             with self.subTest(n=n):
@@ -91,11 +107,28 @@ class Planted(SaerlCase):
     def test_difficulty_that_is_length(self):
         self.found_at_all_sizes("length_confound", Pool.length_as_difficulty)
 
+    def test_difficulty_that_is_a_count_of_words(self):
+        pool = Pool(600)
+        pool.words_as_difficulty()
+        pool.write(self.dir)
+        report = self.audit()
+        self.assertIn("length_confound", " ".join(self.told))
+        self.assertEqual(report["sections"]["difficulty"]["length_unit"], "words")
+
+    def test_garbage_that_repeats_itself(self):
+        pool = Pool(600)
+        pool.repeated_words()
+        pool.write(self.dir)
+        self.found_first("garbage_text", self.audit())
+
     def test_a_cluster_of_garbage(self):
         self.found_at_all_sizes("garbage_cluster", Pool.garbage)
 
     def test_features_of_an_sae_that_hardly_fires(self):
         self.found_at_all_sizes("dead_sae", Pool.dead_features)
+
+    def test_features_of_five_latents(self):
+        self.found_first("dead_sae", self.pool(300, Pool.five_latents))
 
     def demo_audit(self, activations, sae):
         (self.dir / "data.jsonl").write_bytes((DEMO / "tasks.jsonl").read_bytes())
