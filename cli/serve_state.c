@@ -626,8 +626,8 @@ static enum status answer(struct call *call, struct encoded *encoded, struct err
         return STATUS_OK;
     }
     if (is_remembered(kind))
-        call->digest =
-            encoded ? encoded->digest : message_digest(call->frames, call->n_frames, NULL);
+        call->digest = kind == KIND_SUBMIT ? encoded->digest
+                                           : message_digest(call->frames, call->n_frames, NULL);
     if (is_remembered(kind))
         st = session_replay(call->serve->session, call->session, call->request, call->digest,
                             &known, &reply, &call->refusal, err);
