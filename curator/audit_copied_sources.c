@@ -143,15 +143,18 @@ static void explain_source(struct duplicates *s, size_t source)
 static enum status blame_copy(struct duplicates *s, const struct blame *blame, uint64_t blamed,
                               struct error *err)
 {
+    size_t parsed = s->parsed[blame->source], rows = blame->rows; /* of the source that is named */
     struct text name = {0}, other = {0};
     struct finding *f = NULL;
     enum status st;
 
     audit_source_words(s->audit, blame->source, &name);
-    if (blame->of == NO_GROUP)
+    if (blame->of == NO_GROUP) {
         text_append(&other, "other sources");
-    else
+    } else {
         audit_source_words(s->audit, blame->of, &other);
+        rows = s->copied[blame->source][blame->of];
+    }
     st = text_check(&name, err);
     if (!st)
         st = text_check(&other, err);
@@ -164,8 +167,8 @@ static enum status blame_copy(struct duplicates *s, const struct blame *blame, u
             "Leave one of the two sources out of input.data, or train on what the filter keeps "
             "with dedup.exact.enabled and dedup.near.enabled: true.",
             err, "%s is a copy of %s: %.0f %% of its rows (%s of %s) are there too",
-            text_string(&name), text_string(&other), 100 * blame->share, text_count(blame->rows).s,
-            text_count(s->parsed[blame->source]).s);
+            text_string(&name), text_string(&other), 100 * (double)rows / (double)parsed,
+            text_count(rows).s, text_count(parsed).s);
     if (!st)
         st = f ? audit_taken_out(s->audit, f, err) : STATUS_NOMEM;
     if (!st)
@@ -218,6 +221,11 @@ struct reworded_tally {
     double chance; /* share of the rows of those others that others say the same of, too */
 };
 
+static bool is_looked_at(const struct duplicates *s, size_t row, size_t source)
+{
+    return s->audit->source_of[row] == source && !duplicates_garbage(s, row);
+}
+
 /* Of the rows of a source, how many have one that says the same in `sources`? */
 static double share_reworded(const struct duplicates *s, const struct reworded *found,
                              size_t source, uint64_t sources)
@@ -225,7 +233,7 @@ static double share_reworded(const struct duplicates *s, const struct reworded *
     size_t looked = 0, n = 0;
 
     for (size_t i = 0; i < found->n; i++) {
-        if (s->audit->source_of[found->rows[i].row] != source)
+        if (!is_looked_at(s, found->rows[i].row, source))
             continue;
         looked++;
         n += (found->rows[i].sources & sources) != 0;
@@ -244,7 +252,7 @@ static struct reworded_tally tally_reworded(const struct duplicates *s,
     for (size_t i = 0; i < found->n; i++) {
         uint64_t in = found->rows[i].sources & others;
 
-        if (s->audit->source_of[found->rows[i].row] != source)
+        if (!is_looked_at(s, found->rows[i].row, source))
             continue;
         t.looked++;
         t.rows += in != 0;
@@ -275,19 +283,22 @@ static bool is_reworded(const struct reworded_tally *t)
 static enum status blame_reworded(struct duplicates *s, const struct reworded *found, size_t source,
                                   const struct reworded_tally *t, struct error *err)
 {
-    double share = (double)t->rows / (double)t->looked;
     struct text name = {0}, other = {0};
     struct finding *f = NULL;
-    size_t best = 0;
+    size_t best = 0, rows = t->rows; /* of the source that is named */
+    double share;
     enum status st;
 
     for (size_t b = 1; b < s->audit->n_sources; b++)
         best = t->in[b] > t->in[best] ? b : best;
     audit_source_words(s->audit, source, &name);
-    if ((double)t->in[best] > COPIED_SHARE * (double)t->looked)
+    if ((double)t->in[best] > COPIED_SHARE * (double)t->looked) {
         audit_source_words(s->audit, best, &other);
-    else
+        rows = t->in[best];
+    } else {
         text_append(&other, "other sources");
+    }
+    share = (double)rows / (double)t->looked;
     st = text_check(&name, err);
     if (!st)
         st = text_check(&other, err);
@@ -305,7 +316,7 @@ static enum status blame_reworded(struct duplicates *s, const struct reworded *f
             err,
             "%s is a copy of %s but for a few words: %.0f %% of its rows (%zu of %zu looked at) "
             "are there too",
-            text_string(&name), text_string(&other), 100 * share, t->rows, t->looked);
+            text_string(&name), text_string(&other), 100 * share, rows, t->looked);
     if (!st && !f)
         st = STATUS_NOMEM;
     if (!st && (double)t->left <= COPIED_SHARE * (double)t->looked)
@@ -313,7 +324,7 @@ static enum status blame_reworded(struct duplicates *s, const struct reworded *f
     for (size_t i = 0; !st && i < found->n; i++) {
         const struct reworded_row *r = &found->rows[i];
 
-        if (r->partner != NO_ROW && s->audit->source_of[r->row] == source)
+        if (r->partner != NO_ROW && is_looked_at(s, r->row, source))
             st = finding_show(f, r->row, err, "row %zu says nearly the same", r->partner);
     }
     text_release(&name);

@@ -159,6 +159,19 @@ class Duplicates(Report):
                     pair = report["sections"]["duplicates"]["between_sources"][0]
                     self.assertEqual((pair["a"], pair["b"], pair["share"]), ("copy", "left", 1))
 
+    def test_a_copied_source_is_told_with_what_the_named_one_has_of_it(self):
+        """60 of its 100 rows are in one source, 30 more in another."""
+        rows = self.rows(400)
+        left, right = ([r for r in rows if r["source"] == s] for s in ("left", "right"))
+        for k, row in enumerate(left[:60] + right[:30]):
+            rows.append({**row, "id": "c%d" % k, "source": "copy"})
+        rows += [{**r, "id": "n%d" % k, "source": "copy"} for k, r in enumerate(self.rows(410)[400:])]
+        report = self.run_report(rows)
+        self.assertIn(
+            "'copy' is a copy of 'left': 60 % of its rows (60 of 100) are there too",
+            self.finding(report, "duplicated_source")["title"],
+        )
+
     def test_a_source_in_which_all_is_twice_is_not_blamed_on_another(self):
         rows = self.rows(300)
         for k in range(150):
